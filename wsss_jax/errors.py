@@ -1,0 +1,24 @@
+"""Errors whose message is all a user needs: what was wrong, where, and what to do.
+
+The commands print such a message as one line and exit with status 1; a traceback appears only for bugs.
+"""
+
+
+class UserError(Exception):
+    """Something outside the program is wrong; the message names it and the remedy."""
+
+
+class ConfigError(UserError, ValueError):
+    """A configuration value or command-line override cannot be used."""
+
+
+class DataError(UserError, ValueError):
+    """A data set, a list of ids or one of its files cannot be used."""
+
+
+class CheckpointError(UserError, ValueError):
+    """A checkpoint or a foreign weight file cannot be used."""
+
+
+class RunError(UserError, RuntimeError):
+    """A run cannot go on: its folder, an earlier stage's result or its numbers are not usable."""
