@@ -1,0 +1,125 @@
+"""ResNet-38d, the wide pre-activation residual network under four of the five systems.
+
+Z. Wu, C. Shen, A. van den Hengel: "Wider or Deeper", 2016, model A1, with stride 8 as psa uses it.
+Module names are those of the PyTorch state dicts (b2_1.conv_branch2a, ...).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wsss_jax.models.layers import Conv, Dropout2d, FrozenBatchNorm
+from wsss_jax.ops.conv import WeightGradient
+from wsss_jax.ops.valid import after_stride, zero_outside
+
+STRIDE = 8
+PUBLISHED_BLOCKS = (2, 2, 5, 2)
+
+
+class Block(nn.Module):
+    """BN - ReLU - 3x3 - BN - ReLU - 3x3 and a shortcut, of the *activated* input where the shape changes."""
+
+    middle: int
+    features: int
+    stride: int = 1
+    first_dilation: int = 1
+    dilation: int = 1
+    weight_gradient: WeightGradient = "stock"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, sizes: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """[B, H, W, Cin] -> (output [B, h, w, features], activated input [B, H, W, Cin])."""
+        common = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
+        activated = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2a")(x))
+        shortcut = x
+        if self.stride != 1 or x.shape[-1] != self.features:
+            shortcut = Conv(self.features, 1, self.stride, **common, name="conv_branch1")(activated)
+        h = zero_outside(activated, sizes)
+        h = Conv(self.middle, 3, self.stride, self.first_dilation, **common, name="conv_branch2a")(h)
+        h = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2b1")(h))
+        h = zero_outside(h, after_stride(sizes, self.stride))
+        h = Conv(self.features, 3, 1, self.dilation, **common, name="conv_branch2b1")(h)
+        return shortcut + h, activated
+
+
+class Bottleneck(nn.Module):
+    """1x1 - 3x3 dilated - 1x1 with channel dropout before the second and third, and a 1x1 shortcut."""
+
+    features: int
+    dropout: float
+    site: int
+    dilation: int = 4
+    weight_gradient: WeightGradient = "stock"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, sizes: jax.Array | None, keys: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """[B, H, W, Cin] -> (output [B, H, W, features], activated input [B, H, W, Cin])."""
+        common = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
+        activated = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2a")(x))
+        shortcut = Conv(self.features, 1, **common, name="conv_branch1")(activated)
+        h = Conv(self.features // 4, 1, **common, name="conv_branch2a")(activated)
+        h = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2b1")(h))
+        h = zero_outside(Dropout2d(self.dropout, self.site)(h, keys), sizes)
+        h = Conv(self.features // 2, 3, 1, self.dilation, **common, name="conv_branch2b1")(h)
+        h = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2b2")(h))
+        h = Dropout2d(self.dropout, self.site + 1)(h, keys)
+        return shortcut + Conv(self.features, 1, **common, name="conv_branch2b2")(h), activated
+
+
+class ResNet38(nn.Module):
+    """The trunk.
+
+    Attributes:
+      width: multiplier of every channel count; 1 is the published network of 105 M parameters.
+      blocks: plain blocks after the first one of b2, b3, b4 and b5; (2, 2, 5, 2) is the published network.
+      dropout: channel dropout in b6 and b7.
+      weight_gradient: see `ops.conv.conv2d`.
+      dtype: type of the activations; parameters stay float32.
+    """
+
+    width: float = 1.0
+    blocks: tuple[int, int, int, int] = PUBLISHED_BLOCKS
+    dropout: tuple[float, float] = (0.3, 0.5)
+    weight_gradient: WeightGradient = "stock"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, sizes: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Computes the named features.
+
+        Args:
+          x: normalised images [B, H, W, 3].
+          sizes: int32[B, 2] if the images lie inside padded arrays; features are then valid, and equal to those
+            of the unpadded image, in the first ceil(size / 8) rows and columns, and undefined elsewhere.
+          keys: one key per image for dropout; None is inference.
+
+        Returns:
+          conv3 [B, H/4, W/4, 256], conv4 [B, H/8, W/8, 512], conv5 [.., 1024], conv6 [.., 4096] (times width),
+          sizes rounded up. conv3, conv4 and conv5 are the activated inputs of b4, b5 and b6.
+        """
+        common = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
+        x = Conv(self._channels(64), **common, name="conv1a")(zero_outside(x.astype(self.dtype), sizes))
+        features: dict[str, jax.Array] = {}
+        stages = (("b2", 128, 128, 2, 1), ("b3", 256, 256, 2, 1), ("b4", 512, 512, 2, 1), ("b5", 512, 1024, 1, 2))
+        for (name, middle, out, stride, dilation), plain in zip(stages, self.blocks, strict=True):
+            channels = (self._channels(middle), self._channels(out))
+            x, features[name] = Block(*channels, stride, 1, dilation, **common, name=name)(x, sizes)
+            sizes = after_stride(sizes, stride)
+            for i in range(plain):
+                x, _ = Block(*channels, 1, dilation, dilation, **common, name=f"{name}_{i + 1}")(x, sizes)
+        for site, (name, out) in enumerate((("b6", 2048), ("b7", 4096))):
+            block = Bottleneck(self._channels(out), self.dropout[site], 2 * site, **common, name=name)
+            x, features[name] = block(x, sizes, keys)
+        conv6 = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn7")(x))
+        return {"conv3": features["b4"], "conv4": features["b5"], "conv5": features["b6"], "conv6": conv6}
+
+    def _channels(self, published: int) -> int:
+        return max(1, int(published * self.width))

@@ -1,0 +1,63 @@
+"""Bilinear resizing with PyTorch's arithmetic, for whole arrays and for pictures inside padded arrays.
+
+Both are two products with an interpolation matrix, one per axis: exact, differentiable, and fast on any backend.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def interpolation_matrix(
+    n_in: int | jax.Array, n_out: int | jax.Array, rows: int, columns: int, *, align_corners: bool = False
+) -> jax.Array:
+    """Returns float32[rows, columns]: the weights that make `n_out` samples of `n_in` ones.
+
+    Args:
+      n_in: number of valid input samples, at most `columns`; may be traced.
+      n_out: number of valid output samples, at most `rows`; may be traced.
+      rows: static output length; rows from `n_out` on are zero.
+      columns: static input length; columns from `n_in` on are zero.
+      align_corners: False is the half-pixel convention (PyTorch's default), True lets end samples coincide.
+    """
+    n_in, n_out = jnp.asarray(n_in, jnp.float32), jnp.asarray(n_out, jnp.float32)
+    out = jnp.arange(rows, dtype=jnp.float32)
+    if align_corners:
+        source = out * ((n_in - 1) / jnp.maximum(n_out - 1, 1))
+    else:
+        source = (out + 0.5) * (n_in / n_out) - 0.5
+    source = jnp.clip(source, 0, n_in - 1)
+    low = jnp.floor(source)
+    high = jnp.minimum(low + 1, n_in - 1)
+    fraction = (source - low)[:, None]
+    column = jnp.arange(columns, dtype=jnp.float32)[None]
+    weights = (column == low[:, None]) * (1 - fraction) + (column == high[:, None]) * fraction
+    return weights * (out < n_out)[:, None]
+
+
+def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool = False) -> jax.Array:
+    """Resizes [B, h, w, C] to [B, H, W, C], size = (H, W), as `torch.nn.functional.interpolate` does."""
+    (h, w), (H, W) = x.shape[1:3], size
+    rows = interpolation_matrix(h, H, H, h, align_corners=align_corners).astype(x.dtype)
+    columns = interpolation_matrix(w, W, W, w, align_corners=align_corners).astype(x.dtype)
+    return jnp.einsum("Hh,bhwc,Ww->bHWc", rows, x, columns, precision="highest")
+
+
+def resize_valid(x: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Resizes the valid top-left part of each map to its own size, half-pixel convention.
+
+    Args:
+      x: [B, h, w, C]; only the first sizes[b] rows and columns of map b count.
+      sizes: int32[B, 2], valid (height, width) of each input map.
+      new_sizes: int32[B, 2], valid (height, width) of each output map.
+      shape: static (H, W) that holds every output.
+
+    Returns:
+      [B, H, W, C], zero outside `new_sizes`.
+    """
+
+    def one(x: jax.Array, size: jax.Array, new_size: jax.Array) -> jax.Array:
+        rows = interpolation_matrix(size[0], new_size[0], shape[0], x.shape[0])
+        columns = interpolation_matrix(size[1], new_size[1], shape[1], x.shape[1])
+        return jnp.einsum("Hh,hwc,Ww->HWc", rows, x, columns, precision="highest")
+
+    return jax.vmap(one)(x, sizes, new_sizes)

@@ -1,0 +1,41 @@
+"""Pictures of different sizes in one padded array: what is valid, and operations that see only that.
+
+`sizes` is int32[B, 2], the (height, width) of each picture, which lies at the top left of its array.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def valid_mask(sizes: jax.Array, height: int, width: int) -> jax.Array:
+    """Returns bool[B, height, width, 1], True inside each picture."""
+    rows = jnp.arange(height)[None, :, None] < sizes[:, 0, None, None]
+    columns = jnp.arange(width)[None, None, :] < sizes[:, 1, None, None]
+    return (rows & columns)[..., None]
+
+
+def zero_outside(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
+    """Zeroes [B, H, W, C] outside each picture, so that a convolution meets the zero padding it would meet there.
+
+    `sizes=None` means that the arrays are not padded: x comes back as it is.
+    """
+    return x if sizes is None else jnp.where(valid_mask(sizes, *x.shape[1:3]), x, 0)
+
+
+def after_stride(sizes: jax.Array | None, stride: int) -> jax.Array | None:
+    """Sizes after a convolution of this stride: ceil(n / stride)."""
+    return sizes if sizes is None else (sizes + stride - 1) // stride
+
+
+def global_average(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
+    """Mean over each picture's positions: [B, H, W, C] -> [B, C]."""
+    if sizes is None:
+        return x.mean((1, 2))
+    return zero_outside(x, sizes).sum((1, 2)) / jnp.prod(sizes, axis=1, keepdims=True).astype(x.dtype)
+
+
+def flip_valid(x: jax.Array, sizes: jax.Array) -> jax.Array:
+    """Mirrors each picture left to right inside its own width; what lies outside is rolled, and stays outside."""
+    W = x.shape[2]
+    source = (sizes[:, 1, None] - 1 - jnp.arange(W)[None]) % W
+    return jnp.take_along_axis(x, source[:, None, :, None], axis=2)
