@@ -1,0 +1,5 @@
+"""Host side of the data: sources, transforms and the loader. NumPy and Pillow only; imports neither JAX nor Grain."""
+
+from wsss_jax.data.source import VOID, Source, label_matrix, make_source
+
+__all__ = ["VOID", "Source", "label_matrix", "make_source"]
