@@ -1,0 +1,68 @@
+"""`cam`: the ordinary classifier and its class activation maps.
+
+B. Zhou et al.: "Learning Deep Features for Discriminative Localization", CVPR 2016, in the form of psa
+(J. Ahn, S. Kwak: "Learning Pixel-level Semantic Affinity with Image-level Supervision", CVPR 2018).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wsss_jax.methods.base import Metrics, Path, Progress, Variables
+from wsss_jax.methods.groups import resnet38_group
+from wsss_jax.models.classifier import Classifier, Scores
+from wsss_jax.ops.losses import multi_label_soft_margin
+from wsss_jax.ops.normalise import max_normalise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cam:
+    """Trains a multi-label classifier; its CAM is ReLU(conv6 x fc8)."""
+
+    network: Classifier
+    frozen_blocks: tuple[str, ...]
+
+    trained = "classifier"
+    stages = ("train", "infer_cam", "eval_cam", "report")
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """One network."""
+        return {self.trained: self.network}
+
+    def group(self, path: Path) -> str:
+        """The head is new, the trunk pretrained."""
+        return resnet38_group(path, self.frozen_blocks, new_layers=("fc8",))
+
+    def batch_maximum(self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array) -> jax.Array:
+        """No part of this loss looks at another image."""
+        return jnp.zeros(())
+
+    def loss(
+        self,
+        variables: Variables,
+        batch: Mapping[str, jax.Array],
+        keys: jax.Array,
+        progress: Progress,
+        maximum: jax.Array | None = None,
+    ) -> tuple[jax.Array, Metrics]:
+        """Multi-label soft margin loss."""
+        scores = self.network.apply(variables[self.trained], batch["images"], keys=keys)
+        loss = multi_label_soft_margin(scores.logits, batch["labels"])
+        return loss, {"loss": loss}
+
+    def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
+        """psa applies the ReLU before it resizes the maps (OC-CSE after)."""
+        scores = self.network.apply(variables[self.trained], images, sizes)
+        return Scores(nn.relu(scores.maps), scores.logits)
+
+    def activate(self, resized: jax.Array) -> jax.Array:
+        """Already activated."""
+        return resized
+
+    def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
+        """Each class by its own maximum."""
+        return max_normalise(total, sizes)
