@@ -1,0 +1,241 @@
+"""Confusion counts of label maps, and the IoU that follows from them.
+
+A confusion matrix is int64[C + 1, C + 1] for C foreground classes: row = true label, column = predicted
+label, label 0 = background, label c + 1 = class c. Pixels whose true label is void (255) are counted nowhere.
+"""
+
+import dataclasses
+from typing import Literal, Self
+
+import numpy as np
+
+from wsss_jax.errors import DataError
+
+VOID = 255
+_EPSILON = 1e-10  # the references' guard against 0 / 0; it turns the IoU of an absent class into 0
+
+AbsentClasses = Literal["zero", "ignore"]
+
+
+def class_iou(confusion: np.ndarray) -> np.ndarray:
+    """Intersection over union of every class: TP / (T + P - TP + 1e-10).
+
+    Args:
+      confusion: int[..., N, N], rows = truth, columns = prediction.
+
+    Returns:
+      float64[..., N] in 0..1; 0 for a class that occurs neither in truth nor in prediction.
+    """
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return hits / (class_union(confusion) + _EPSILON)
+
+
+def class_union(confusion: np.ndarray) -> np.ndarray:
+    """Pixels that are of a class in truth, in prediction or in both: int[..., N, N] -> int[..., N]."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return confusion.sum(axis=-1) + confusion.sum(axis=-2) - hits
+
+
+def mean_iou(confusion: np.ndarray, absent_classes: AbsentClasses = "zero") -> np.ndarray:
+    """Mean IoU over the classes (background included), one value per leading index.
+
+    Args:
+      confusion: int[..., N, N], rows = truth, columns = prediction.
+      absent_classes: what a class with an empty union (no pixel in truth and none in prediction) counts.
+        `zero`: 0, the mean is always over N classes, as in the evaluation of OC-CSE and CPN. `ignore`: it is
+        left out of the mean; a class that is predicted but not in the truth still counts, with IoU 0.
+
+    Returns:
+      float64[...] in 0..1.
+
+    Raises:
+      DataError: the matrix holds no pixel, so that no class is left to average over.
+    """
+    _check_rule(absent_classes)
+    iou = class_iou(confusion)
+    if absent_classes == "zero":
+        return iou.mean(axis=-1)
+    present = class_union(confusion) > 0
+    count = present.sum(axis=-1)
+    if not np.all(count):
+        raise DataError("no pixel to score: no image was added, or every mask is void (255) throughout")
+    return (iou * present).sum(axis=-1) / count
+
+
+def labels_from_scores(
+    scores: np.ndarray, keys: np.ndarray, num_classes: int, *, image_id: str = "?"
+) -> np.ndarray:
+    """Label map of a score stack with a background plane, as the dense CRF writes it.
+
+    The label is the argmax over all C + 1 planes, where the planes of absent classes are 0 (so that one of
+    them wins wherever every given score is negative), and the first of equal planes wins.
+
+    Args:
+      scores: float[K, H, W].
+      keys: int[K], the class of each plane: -1 background, c foreground class c; in any order.
+      num_classes: C, at most 254.
+      image_id: named in errors.
+
+    Returns:
+      uint8[H, W]: 0 background, c + 1 class c.
+
+    Raises:
+      DataError: a key is out of range or occurs twice, or a score is not a finite number.
+    """
+    check_num_classes(num_classes)
+    order = check_planes(scores, keys, -1, num_classes, f"score file of image {image_id!r}")
+    stack, labels = scores[order], keys[order] + 1
+    absent = np.setdiff1d(np.arange(num_classes + 1), labels)
+    if absent.size:  # of all absent planes only the first can win an argmax
+        place = np.searchsorted(labels, absent[0])
+        stack = np.insert(stack, place, 0, axis=0)
+        labels = np.insert(labels, place, absent[0])
+    return labels.astype(np.uint8)[np.argmax(stack, axis=0)]
+
+
+@dataclasses.dataclass(kw_only=True)
+class ConfusionMatrix:
+    """Mergeable confusion counts of label maps.
+
+    Attributes:
+      num_classes: C, the number of foreground classes, at most 254.
+      void_prediction: what a predicted 255 counts where the truth is not void: `error` raises DataError,
+        `background` counts it as predicted background.
+      counts: int64[C + 1, C + 1], rows = truth, columns = prediction.
+      images: number of label maps added.
+    """
+
+    num_classes: int
+    void_prediction: Literal["error", "background"] = "error"
+    counts: np.ndarray = dataclasses.field(init=False, repr=False)
+    images: int = dataclasses.field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        check_num_classes(self.num_classes)
+        if self.void_prediction not in ("error", "background"):
+            raise ValueError(
+                f"void_prediction is {self.void_prediction!r}; it must be 'error' or 'background'"
+            )
+        self.counts = np.zeros((self.num_classes + 1,) * 2, np.int64)
+
+    def add(self, prediction: np.ndarray, mask: np.ndarray, *, image_id: str = "?") -> None:
+        """Counts one image.
+
+        Args:
+          prediction: uint8[H, W], 0 background, c + 1 class c.
+          mask: uint8[H, W], the truth in the same labels, 255 = void.
+          image_id: named in errors.
+
+        Raises:
+          DataError: sizes or types differ from the above, or a label is larger than C; then nothing is
+            counted.
+        """
+        check_mask(mask, prediction.shape, image_id)
+        if prediction.dtype != np.uint8:
+            raise DataError(f"prediction of image {image_id!r} is {prediction.dtype}; label maps are uint8")
+        # Counting all 256 x 256 pairs checks the labels' range on the way and needs no mask of valid pixels.
+        pairs = mask.astype(np.uint16) << 8 | prediction
+        table = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+        self.counts += self._known_labels(table, image_id)
+        self.images += 1
+
+    def _known_labels(self, table: np.ndarray, image_id: str) -> np.ndarray:
+        """The C + 1 x C + 1 corner of an image's table of pairs int64[256, 256], after the range checks."""
+        size = self.num_classes + 1
+        check_truth_counts(table.sum(axis=1), self.num_classes, image_id)
+        counts = table[:size].copy()
+        if self.void_prediction == "background":
+            counts[:, 0] += counts[:, VOID]
+            counts[:, VOID] = 0
+        unknown = counts[:, size:].any(axis=0)
+        if unknown.any():
+            raise DataError(
+                f"prediction of image {image_id!r} has the label {size + int(np.argmax(unknown))}; with "
+                f"{self.num_classes} classes labels are 0..{self.num_classes}"
+            )
+        return counts[:, :size]
+
+    def merge(self, other: Self) -> Self:
+        """The counts of both; raises ValueError where the two count different things."""
+        if (self.num_classes, self.void_prediction) != (other.num_classes, other.void_prediction):
+            raise ValueError(
+                "cannot merge the counts of two different kinds of confusion matrix: "
+                f"{self.num_classes} classes, void_prediction={self.void_prediction!r} and "
+                f"{other.num_classes} classes, void_prediction={other.void_prediction!r}"
+            )
+        merged = dataclasses.replace(self)
+        merged.counts = self.counts + other.counts
+        merged.images = self.images + other.images
+        return merged
+
+    __add__ = merge
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Raises ValueError unless the labels 1..C fit into uint8 beside background (0) and void (255)."""
+    if not 1 <= num_classes <= 254:
+        raise ValueError(f"num_classes is {num_classes}; uint8 masks hold 1 to 254 foreground classes")
+
+
+def check_mask(mask: np.ndarray, size: tuple[int, ...], image_id: str) -> None:
+    """Raises DataError unless `mask` is uint8 and of the given size (H, W)."""
+    if mask.shape != tuple(size):
+        raise DataError(
+            f"mask of image {image_id!r} has shape {mask.shape}, its prediction {tuple(size)}; "
+            "both must have the image's height and width"
+        )
+    if mask.dtype != np.uint8:
+        raise DataError(f"mask of image {image_id!r} is {mask.dtype}; masks are uint8 with 255 for void")
+
+
+def check_truth_counts(pixels: np.ndarray, num_classes: int, image_id: str) -> None:
+    """Raises DataError if int[256] pixels per mask value has any in C + 1..254."""
+    unknown = pixels[num_classes + 1 : VOID]
+    if unknown.any():
+        value = num_classes + 1 + int(np.argmax(unknown > 0))
+        raise DataError(
+            f"mask of image {image_id!r} has the value {value}; with {num_classes} classes values are "
+            f"0..{num_classes} and {VOID} (void): check dataset.name and its list of classes"
+        )
+
+
+def check_planes(
+    planes: np.ndarray, keys: np.ndarray, lowest: int, num_classes: int, what: str
+) -> np.ndarray:
+    """Checks a stack of class planes.
+
+    Args:
+      planes: float[K, H, W].
+      keys: int[K], the class of each plane.
+      lowest: the lowest key allowed: 0, or -1 where background has a plane; the highest is num_classes - 1.
+      num_classes: C.
+      what: names the stack in errors.
+
+    Returns:
+      intp[K], the order that sorts the keys.
+
+    Raises:
+      DataError: shapes, types, keys or values are unusable.
+    """
+    if planes.ndim != 3 or keys.shape != planes.shape[:1]:
+        raise DataError(
+            f"{what} has keys of shape {keys.shape} for planes of shape {planes.shape}; "
+            "expected (K,) and (K, H, W)"
+        )
+    if not np.issubdtype(planes.dtype, np.floating) or not np.issubdtype(keys.dtype, np.integer):
+        raise DataError(f"{what} has {planes.dtype} planes and {keys.dtype} keys; expected float32 and int32")
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    if ordered.size and (ordered[0] < lowest or ordered[-1] >= num_classes or np.any(np.diff(ordered) == 0)):
+        raise DataError(
+            f"{what} has the keys {keys.tolist()}; "
+            f"expected different classes from {lowest} to {num_classes - 1}"
+        )
+    if not np.isfinite(planes).all():
+        raise DataError(f"{what} holds NaN or infinity; write it again")
+    return order
+
+
+def _check_rule(absent_classes: str) -> None:
+    if absent_classes not in ("zero", "ignore"):
+        raise ValueError(f"absent_classes is {absent_classes!r}; it must be 'zero' or 'ignore'")

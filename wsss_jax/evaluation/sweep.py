@@ -1,0 +1,132 @@
+"""Confusion matrices of CAMs at every background threshold, in one pass over the images.
+
+A pixel's prediction at background score t is the argmax over the planes [t, class 0, ..., class C - 1], in
+float32, the first of equal planes winning and absent classes being planes of 0 (the evaluation of OC-CSE and
+of CPN). For t >= 0 that is: the pixel's best class (the lowest of equal ones) where its score is above t, else
+background. So the number of thresholds strictly below the best score tells the prediction at all of them, and
+one histogram over (truth, best class, that number) holds every confusion matrix: the cost does not grow with
+the number of thresholds.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from wsss_jax.errors import ConfigError
+from wsss_jax.evaluation.confusion import check_mask, check_num_classes, check_planes, check_truth_counts
+
+
+def threshold_range(start: float, stop: float, step: float) -> tuple[float, ...]:
+    """start, start + step, ... up to and including stop, each rounded to 6 decimals.
+
+    OC-CSE sweeps `threshold_range(0.10, 0.39, 0.01)`, CPN `threshold_range(0.20, 0.59, 0.01)`.
+
+    Raises:
+      ValueError: step is not positive or stop lies below start.
+    """
+    if not step > 0 or stop < start:
+        raise ValueError(f"no thresholds from {start} to {stop} in steps of {step}")
+    count = int(np.floor((stop - start) / step + 1e-6)) + 1
+    return tuple(round(start + i * step, 6) for i in range(count))
+
+
+@dataclasses.dataclass(kw_only=True)
+class ThresholdSweep:
+    """Mergeable counts from which the confusion matrix at every background threshold follows.
+
+    Attributes:
+      num_classes: C, the number of foreground classes, at most 254.
+      thresholds: T background scores, finite, at least 0 and strictly increasing as float32.
+      counts: int64[C + 1, C + 1, T + 1]: pixels by true label, label of the best class (0 in images without
+        any class) and number of thresholds strictly below the best score.
+      images: number of images added.
+    """
+
+    num_classes: int
+    thresholds: Sequence[float] | np.ndarray
+    counts: np.ndarray = dataclasses.field(init=False, repr=False)
+    images: int = dataclasses.field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        check_num_classes(self.num_classes)
+        self._levels = np.array(self.thresholds, np.float32).reshape(-1)
+        self.thresholds = tuple(float(str(level)) for level in self._levels)  # 0.15, not 0.15000000596
+        if not self.thresholds or not np.isfinite(self._levels).all() or self._levels[0] < 0:
+            raise ValueError(f"thresholds must be finite, at least 0 and at least one: {self.thresholds}")
+        if np.any(np.diff(self._levels) <= 0):
+            raise ValueError(f"thresholds must increase strictly as float32: {self.thresholds}")
+        labels = self.num_classes + 1
+        self.counts = np.zeros((labels, labels, len(self.thresholds) + 1), np.int64)
+
+    def add(self, cam: np.ndarray, keys: np.ndarray, mask: np.ndarray, *, image_id: str = "?") -> None:
+        """Counts one image.
+
+        Args:
+          cam: float32[K, H, W], a plane for each class of the image; with K = 0 all is background.
+          keys: int32[K], 0-based classes, all different, in any order.
+          mask: uint8[H, W]: 0 background, c + 1 class c, 255 void.
+          image_id: named in errors.
+
+        Raises:
+          DataError: sizes, types, keys or values are not as above; nothing is counted then.
+        """
+        order = check_planes(cam, keys, 0, self.num_classes, f"CAM file of image {image_id!r}")
+        check_mask(mask, cam.shape[1:], image_id)
+        best, plane = _best_plane(cam.astype(np.float32, copy=False), order)
+        below = np.searchsorted(self._levels, best, side="left")
+        planes, bins = max(len(order), 1), len(self._levels) + 1
+        cells = (mask.astype(np.intp) * planes + plane) * bins + below
+        # All 256 mask values get a row: void needs no gather, and a wrong value shows after the count.
+        table = np.bincount(cells.ravel(), minlength=256 * planes * bins).reshape(256, planes, bins)
+        check_truth_counts(table.sum(axis=(1, 2)), self.num_classes, image_id)
+        labels = keys[order] + 1 if len(order) else [0]
+        self.counts[:, labels] += table[: self.num_classes + 1]
+        self.images += 1
+
+    def merge(self, other: Self) -> Self:
+        """The counts of both; raises ValueError where classes or thresholds differ."""
+        if (self.num_classes, self.thresholds) != (other.num_classes, other.thresholds):
+            raise ValueError("cannot merge sweeps of different classes or thresholds")
+        merged = dataclasses.replace(self)
+        merged.counts = self.counts + other.counts
+        merged.images = self.images + other.images
+        return merged
+
+    __add__ = merge
+
+    def confusion(self) -> np.ndarray:
+        """Confusion matrices int64[T, C + 1, C + 1]: threshold, truth, prediction."""
+        # A class is predicted at threshold i where more than i thresholds lie below its score.
+        above = self.counts[..., ::-1].cumsum(axis=-1)[..., ::-1][..., 1:]
+        confusion = np.ascontiguousarray(np.moveaxis(above, -1, 0))
+        pixels = self.counts.sum(axis=(1, 2))
+        confusion[:, :, 0] = pixels - confusion[:, :, 1:].sum(axis=-1)
+        return confusion
+
+    def index(self, threshold: float) -> int:
+        """Position of a threshold in the sweep, compared as float32.
+
+        Raises:
+          ConfigError: the sweep has no such threshold.
+        """
+        found = np.flatnonzero(self._levels == np.float32(threshold))
+        if not found.size:
+            raise ConfigError(
+                f"threshold {threshold:g} is not among the {len(self.thresholds)} of the sweep "
+                f"({self.thresholds[0]:g} to {self.thresholds[-1]:g}); add it there or choose one of them"
+            )
+        return int(found[0])
+
+
+def _best_plane(cam: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Best score of each pixel, float32[H, W], and where its plane comes in `order`; the first wins ties."""
+    plane = np.zeros(cam.shape[1:], np.intp)
+    if len(order) == 0:
+        return np.zeros(plane.shape, np.float32), plane
+    best = cam[order[0]].copy()
+    for i, key in enumerate(order[1:], 1):  # np.argmax over the first axis takes several times as long
+        np.copyto(plane, i, where=cam[key] > best)
+        np.maximum(best, cam[key], out=best)
+    return best, plane
