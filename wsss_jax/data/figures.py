@@ -97,7 +97,7 @@ def _rocket_head(x: Coordinates, y: Coordinates) -> NDArray[np.bool_]:
 
 def _rocket_body(x: Coordinates, y: Coordinates) -> NDArray[np.bool_]:
     hull = (np.abs(x) < 0.4 - 0.1 * np.maximum(y, 0)) & (y > -0.4) & (y < 0.8)
-    fins = (np.abs(x) < 0.75 * (y + 0.2)) & (np.abs(x) < 0.72) & (y > 0.2) & (y < 0.98 - 0.1 * np.cos(7 * x))
+    fins = (np.abs(x) < 0.75 * (y + 0.2)) & (np.abs(x) < 0.72) & (y > 0.2) & (y < 0.9 - 0.08 * np.cos(7 * x))
     return hull | fins
 
 

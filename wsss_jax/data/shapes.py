@@ -1,9 +1,9 @@
 """`shapes`: a data set of drawn scenes with exact masks, made on the fly from a seed. Nothing is downloaded.
 
-It has the trouble that weak supervision has with photographs: one part of an object (its head) tells the class
-far better than the rest, so a classifier's activation map stops there, while a method that looks on after
-erasing what is already explained can find the body as well. Pictures and masks depend on the seed, the image
-size, the split and the index only.
+It has the trouble that weak supervision has with photographs: one part of an object (its head) tells the
+class far better than the rest, so a classifier's activation map stops there, while a method that looks on
+after erasing what is already explained can find the body as well. Pictures and masks depend on the seed, the
+image size, the split and the index only.
 """
 
 import dataclasses
@@ -24,7 +24,8 @@ from wsss_jax.errors import ConfigError, DataError
 SPLITS = ("train", "val")
 SUPERSAMPLING = 2
 OBJECT_COUNTS = (0.3, 0.4, 0.3)  # probability of 1, 2, 3 objects
-SIZE_RANGE = (0.22, 0.4)  # half the object's longer side as a share of the image size
+REPEATED = 0.2  # probability that a class may occur twice
+SIZE_RANGE = (0.2, 0.38)  # half the object's longer side as a share of the image size
 PLACEMENT_TRIES = 5
 MIN_VISIBLE = 0.65  # share of every part that later objects must leave uncovered
 TINT = 0.09
@@ -129,8 +130,8 @@ class Shapes:
         """Image ids of 'train', of 'val', or of a text file with one id a line, in that order.
 
         Raises:
-            DataError: no such split or file, or the file is empty, repeats an image or names one that this data
-                set does not have.
+            DataError: no such split or file, or the file is empty, repeats an image or names one that is
+                not in this data set.
         """
         counts = {"train": self.num_train, "val": self.num_val}
         if split in counts:
@@ -198,7 +199,7 @@ def _scene(key: tuple[int, ...], image_size: int) -> Scene:
     objects: list[Drawn] = []
     owner, areas = np.zeros(size, np.uint8), np.zeros(1, int)
     count = 1 + int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
-    for figure in rng.integers(len(FIGURES), size=count).tolist():
+    for figure in rng.choice(len(FIGURES), size=count, replace=rng.random() < REPEATED).tolist():
         for _ in range(PLACEMENT_TRIES):
             drawn = _draw(figure, _random_pose(rng, image_size, size, objects), size)
             attempt = _stamp(owner, drawn, len(objects))
