@@ -36,7 +36,7 @@ def test_split_may_be_a_file_of_ids(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("train_00300\n", "train_00300"), ("", "at least one"), ("val_00001\nval_00001\n", "twice")],
+    [("train_00300\n", "train_00300"), ("", "lists no image"), ("val_00001\nval_00001\n", "more than once")],
 )
 def test_unusable_lists_are_refused(tmp_path, text, message):
     path = tmp_path / "list.txt"
@@ -46,7 +46,7 @@ def test_unusable_lists_are_refused(tmp_path, text, message):
 
 
 def test_unknown_split_names_the_choices():
-    with pytest.raises(DataError, match=r"no split 'trian'.*'train', 'val'"):
+    with pytest.raises(DataError, match=r"no split 'trian'; give 'train', 'val'"):
         SOURCE.ids("trian")
 
 

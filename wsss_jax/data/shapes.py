@@ -9,15 +9,15 @@ image size, the split and the index only.
 import dataclasses
 import functools
 import math
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wsss_jax.data import lists
 from wsss_jax.data.figures import FIGURES
 from wsss_jax.errors import ConfigError, DataError
 
@@ -116,8 +116,9 @@ class Shapes:
     image_size: int = 80
     seed: int = 0
     root: str = ""
-    name: str = dataclasses.field(default="shapes", init=False)
-    classes: tuple[str, ...] = dataclasses.field(default=tuple(f.name for f in FIGURES), init=False)
+
+    name: ClassVar[str] = "shapes"
+    classes: ClassVar[tuple[str, ...]] = tuple(figure.name for figure in FIGURES)
 
     def __post_init__(self) -> None:
         """Raises ConfigError when a number is out of its range."""
@@ -127,25 +128,19 @@ class Shapes:
                 raise ConfigError(f"dataset.{key} is {getattr(self, key)}, but must be at least {least}")
 
     def ids(self, split: str) -> tuple[str, ...]:
-        """Image ids of 'train', of 'val', or of a text file with one id a line, in that order.
-
-        Raises:
-            DataError: no such split or file, or the file is empty, repeats an image or names one that is
-                not in this data set.
-        """
+        """Returns the ids of 'train', of 'val' or of a list file (see `Source`)."""
         counts = {"train": self.num_train, "val": self.num_val}
-        if split in counts:
-            return tuple(f"{split}_{index:05d}" for index in range(counts[split]))
-        if not os.path.isfile(split):
+        if lists.is_list_path(split):
+            ids = [line for _, line in lists.read_lines(split)]
+        elif split in counts:
+            ids = [f"{split}_{index:05d}" for index in range(counts[split])]
+        else:
             raise DataError(
-                f"shapes has no split '{split}': give 'train', 'val' or a text file with one id a line"
+                f"shapes has no split {split!r}; give 'train', 'val' or the path of a list of ids"
             )
-        ids = tuple(Path(split).read_text(encoding="utf-8").split())
         for image_id in ids:
             self._key(image_id)
-        if len(set(ids)) < max(1, len(ids)):
-            raise DataError(f"{split} must name at least one image and none of them twice")
-        return ids
+        return lists.check_ids(ids, split)
 
     def size(self, image_id: str) -> tuple[int, int]:
         """(H, W) in pixels."""
@@ -186,7 +181,7 @@ class Shapes:
         split, index = (SPLITS.index(found[1]), int(found[2])) if found else (0, -1)
         if not 0 <= index < (self.num_train, self.num_val)[split]:
             raise DataError(
-                f"shapes has no image '{image_id}': its ids are train_00000-{self.num_train - 1:05d} "
+                f"shapes has no image {image_id!r}: its ids are train_00000-{self.num_train - 1:05d} "
                 f"and val_00000-{self.num_val - 1:05d}"
             )
         return self.seed, split, index
