@@ -1,4 +1,7 @@
-"""Host side of the data: sources, transforms and the loader. NumPy and Pillow only; imports neither JAX nor Grain."""
+"""Host side of the data: sources, transforms and the loader.
+
+NumPy and Pillow only: importing it loads neither JAX nor Grain, so that loader workers start fast.
+"""
 
 from wsss_jax.data.source import VOID, Source, label_matrix, make_source
 

@@ -18,8 +18,9 @@ VOID = 255
 class Source(Protocol):
     """A set of images with image-level labels and, for some of them, masks.
 
-    Implementations are frozen dataclasses that can be pickled, because loader workers get a copy. All methods that
-    take an image id raise `DataError`, naming the id and the file, where the image or its annotation is unusable.
+    Implementations are frozen dataclasses that can be pickled, because loader workers get a copy. The methods
+    that take an image id raise `DataError`, naming the id and the file, where the image or its annotation is
+    unusable.
     """
 
     @property

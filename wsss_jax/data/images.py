@@ -1,0 +1,165 @@
+"""Reading pictures and masks from image files, with errors that name the image and the file.
+
+The EXIF orientation tag is deliberately not applied: the published systems decode the pixels as they are
+stored, and masks are drawn in that orientation. Turning only the picture would move it away from its mask.
+"""
+
+import contextlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from wsss_jax.errors import DataError
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_INDEX_MODES = ("P", "L", "1")
+# What Pillow's decoders raise on damaged files besides OSError; found by feeding them damaged files.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    IndexError,
+    KeyError,
+    struct.error,
+    zlib.error,
+)
+
+
+def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
+    """Returns the picture in a file as uint8[H, W, 3], RGB, in the stored orientation.
+
+    Grayscale, palette, CMYK and bilevel files are converted; an alpha channel is dropped, and of 16-bit
+    samples the high byte is kept.
+
+    Raises:
+        DataError: the file is missing, truncated, damaged, no image, too large, or holds float samples.
+    """
+    with _reading(path, image_id, "image"), Image.open(path) as picture:
+        picture.load()
+        if picture.mode in _SIXTEEN_BIT:
+            high = np.clip(np.asarray(picture), 0, 65535).astype(np.uint16) >> 8
+            return np.repeat(high.astype(np.uint8)[:, :, None], 3, axis=2)
+        if picture.mode != "F":
+            return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    raise DataError(
+        f"image {image_id!r}: {os.fspath(path)} holds 32-bit float samples, whose range is unknown; "
+        "convert it to 8 bits a channel"
+    )
+
+
+def header_size(path: str | os.PathLike[str], image_id: str) -> tuple[int, int]:
+    """Returns (H, W) of an image file in pixels; only the header is read."""
+    with _reading(path, image_id, "image"), Image.open(path) as picture:
+        return picture.height, picture.width
+
+
+def read_mask(
+    path: str | os.PathLike[str], image_id: str, num_classes: int, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Returns a mask file's class indices, uint8[H, W]: 0 background, `c + 1` class `c`, 255 void.
+
+    Args:
+        path: an 8-bit PNG holding indices, with a palette (its colours are ignored) or as grayscale.
+        image_id: the image that the mask belongs to, for messages.
+        num_classes: number of foreground classes C; indices C + 1 to 254 are refused.
+        size: (H, W) that the mask must have, or None to accept any.
+
+    Raises:
+        DataError: the file is unreadable, colour-coded, of another size, or has an index beyond the classes.
+    """
+    with _reading(path, image_id, "mask"), Image.open(path) as picture:
+        picture.load()
+        mode, pixels = picture.mode, np.asarray(picture)
+    if mode not in _INDEX_MODES:
+        raise DataError(f"mask of {image_id!r}: {os.fspath(path)} {_why_not_indices(mode, pixels)}")
+    mask = pixels.astype(np.uint8)
+    if size is not None and mask.shape != size:
+        raise DataError(f"mask of {image_id!r}: {os.fspath(path)} {_why_wrong_size(mask.shape, size)}")
+    beyond = np.unique(mask[(mask > num_classes) & (mask != 255)])
+    if beyond.size:
+        raise DataError(
+            f"mask of {image_id!r}: {os.fspath(path)} has index {beyond[0]}, but there are {num_classes} "
+            f"classes: only 0 (background), 1 to {num_classes} and 255 (void) may occur"
+        )
+    return mask
+
+
+def voc_palette() -> np.ndarray:
+    """Returns PASCAL VOC's colour of each index, uint8[256, 3]: the index's bits dealt out to R, G and B."""
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.int64)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
+    return colours.astype(np.uint8)
+
+
+def indices_from_colours(rgb: np.ndarray) -> np.ndarray:
+    """Converts a mask painted in PASCAL VOC's colours to indices.
+
+    Args:
+        rgb: uint8[H, W, 3].
+
+    Returns:
+        uint8[H, W].
+
+    Raises:
+        DataError: a colour is not in VOC's palette (as after JPEG compression or smoothing).
+    """
+    weights = np.array([65536, 256, 1])
+    known = voc_palette() @ weights
+    order = np.argsort(known)
+    codes = rgb @ weights
+    index = order[np.searchsorted(known[order], codes).clip(max=255)]
+    wrong = np.argwhere(known[index] != codes)
+    if wrong.size:
+        y, x = wrong[0]
+        raise DataError(f"colour {tuple(rgb[y, x].tolist())} at row {y}, column {x} is not in VOC's palette")
+    return index.astype(np.uint8)
+
+
+def _why_not_indices(mode: str, pixels: np.ndarray) -> str:
+    """Returns the rest of a message about a mask whose mode cannot hold indices."""
+    if mode in ("RGB", "RGBA"):
+        if (pixels[..., :1] == pixels[..., 1:3]).all():
+            return "has three equal colour channels instead of class indices; save it as 8-bit grayscale"
+        return (
+            "is colour-coded instead of holding class indices; convert it with "
+            "wsss_jax.data.images.indices_from_colours and save the result as PNG"
+        )
+    return f"has pixel mode {mode} instead of 8-bit class indices; save it as 8-bit grayscale or palette PNG"
+
+
+def _why_wrong_size(mask: tuple[int, ...], image: tuple[int, int]) -> str:
+    """Returns the rest of a message about a mask whose (H, W) differs from its image's."""
+    message = f"is {mask[1]}x{mask[0]} pixels, but its image is {image[1]}x{image[0]} (width x height)"
+    if mask == image[::-1]:
+        return f"{message}; the picture may carry an EXIF orientation, which is not applied: turn its pixels"
+    return f"{message}; masks must have the size of their images"
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike[str], image_id: str, what: str) -> Iterator[None]:
+    """Turns what goes wrong while a file is opened and decoded into a DataError."""
+    where = f"{what} of {image_id!r}" if what == "mask" else f"image {image_id!r}"
+    try:
+        yield
+    except FileNotFoundError as e:
+        raise DataError(f"{where}: no such file: {os.fspath(path)}") from e
+    except Image.DecompressionBombError as e:
+        raise DataError(f"{where}: {os.fspath(path)} has too many pixels; shrink it ({_one_line(e)})") from e
+    except _DECODE_ERRORS as e:
+        raise DataError(
+            f"{where}: {os.fspath(path)} cannot be decoded ({_one_line(e)}); "
+            "restore the file from its origin or take the image out of the list"
+        ) from e
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,203 @@
+"""Augmentation of training pictures and rescaling for multi-scale inference, as the published systems do it.
+
+Every random transform is a function of (image, rng) alone, so that a sample depends on its seed and on nothing else.
+The order is that of the psa family of code (Ahn and Kwak, CVPR 2018): resize, flip, colour jitter, crop. There the
+normalisation comes before the crop, so that the crop's empty border is zero *after* it; here the crop stays uint8 and
+tells where the picture lies, and whoever normalises zeroes the rest.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from wsss_jax.errors import ConfigError
+
+_BICUBIC = Image.Resampling.BICUBIC
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ColorJitter:
+    """Half-widths of the colour jitter: factors are uniform in [1 - x, 1 + x], the hue's shift in [-hue, hue].
+
+    A hue of 1 would be a full turn of the colour wheel.
+    """
+
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    hue: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field, top in (("brightness", 1.0), ("contrast", 1.0), ("saturation", 1.0), ("hue", 0.5)):
+            value = getattr(self, field)
+            if not 0 <= value <= top:
+                raise ConfigError(f"colour jitter: {field} is {value}, but must lie in [0, {top}]")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a picture becomes a training crop.
+
+    Attributes:
+        crop: side of the square crop in pixels.
+        resize_long: inclusive range in pixels of the long side after resizing, or None to keep the size.
+        flip: whether to mirror half of the pictures.
+        jitter: the colour jitter, or None for none.
+    """
+
+    crop: int
+    resize_long: tuple[int, int] | None = None
+    flip: bool = True
+    jitter: ColorJitter | None = dataclasses.field(default_factory=ColorJitter)
+
+    def __post_init__(self) -> None:
+        if self.crop < 1:
+            raise ConfigError(f"crop is {self.crop}, but must be at least 1 pixel")
+        if self.resize_long is not None and not 1 <= self.resize_long[0] <= self.resize_long[1]:
+            raise ConfigError(
+                f"resize_long is {self.resize_long}, but must be a range (a, b) with 1 <= a <= b"
+            )
+
+
+def augment(image: np.ndarray, rng: np.random.Generator, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Makes one training crop.
+
+    Args:
+        image: uint8[H, W, 3], RGB.
+        rng: the only source of randomness.
+        recipe: what to do.
+
+    Returns:
+        The crop, uint8[c, c, 3], and its box, int32[4] (see `random_crop`).
+    """
+    if recipe.resize_long is not None:
+        image = random_resize_long(image, rng, recipe.resize_long)
+    if recipe.flip:
+        image = random_flip(image, rng)
+    if recipe.jitter is not None:
+        image = color_jitter(image, rng, recipe.jitter)
+    return random_crop(image, rng, recipe.crop)
+
+
+def random_resize_long(image: np.ndarray, rng: np.random.Generator, bounds: tuple[int, int]) -> np.ndarray:
+    """Resizes so that the long side is a uniformly drawn integer of [bounds[0], bounds[1]].
+
+    Args:
+        image: uint8[H, W, 3].
+        rng: one integer is drawn from it.
+        bounds: inclusive range in pixels.
+
+    Returns:
+        uint8[h, w, 3]; the short side is round(short * target / long), at least 1. PIL's bicubic.
+    """
+    height, width = image.shape[:2]
+    target = int(rng.integers(*bounds, endpoint=True))
+    if width < height:
+        return _resize(image, target, max(1, round(width * target / height)))
+    return _resize(image, max(1, round(height * target / width)), target)
+
+
+def rescale(image: np.ndarray, scale: float) -> np.ndarray:
+    """Resizes a picture for one scale of multi-scale inference.
+
+    Args:
+        image: uint8[H, W, 3].
+        scale: factor of both sides.
+
+    Returns:
+        uint8[round(H * scale), round(W * scale), 3] with Python's round (halves to even), at least one pixel a
+        side, by PIL's bicubic; the very same array for scale 1.
+    """
+    if scale == 1:
+        return image
+    height, width = image.shape[:2]
+    return _resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirrors the picture left to right with probability one half."""
+    return image[:, ::-1] if rng.random() < 0.5 else image
+
+
+def random_crop(image: np.ndarray, rng: np.random.Generator, crop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts a square window at random, or, where the picture is smaller than it, places the picture at random.
+
+    The two axes are independent: along an axis of length n, a window start uniform in [0, n - crop] if n > crop,
+    else a place of the picture uniform in [0, crop - n].
+
+    Args:
+        image: uint8[H, W, 3].
+        rng: two integers are drawn from it.
+        crop: side of the window in pixels.
+
+    Returns:
+        The crop, uint8[crop, crop, 3], zero where there is no picture; and the box, int32[4] (top, bottom, left,
+        right) with exclusive ends, of the picture inside the crop.
+    """
+    top, row, height = _place(image.shape[0], crop, rng)
+    left, column, width = _place(image.shape[1], crop, rng)
+    container = np.zeros((crop, crop, image.shape[2]), np.uint8)
+    container[top : top + height, left : left + width] = image[row : row + height, column : column + width]
+    return container, np.array([top, top + height, left, left + width], np.int32)
+
+
+def color_jitter(image: np.ndarray, rng: np.random.Generator, jitter: ColorJitter) -> np.ndarray:
+    """Changes brightness, contrast, saturation and hue in random order.
+
+    The arithmetic is torchvision's on PIL images, which the published systems use: each step rounds to uint8.
+
+    Args:
+        image: uint8[H, W, 3].
+        rng: an order and four numbers are drawn from it.
+        jitter: the ranges.
+
+    Returns:
+        uint8[H, W, 3].
+    """
+    steps: tuple[tuple[Callable[[Image.Image, float], Image.Image], float, float], ...] = (
+        (adjust_brightness, 1, jitter.brightness),
+        (adjust_contrast, 1, jitter.contrast),
+        (adjust_saturation, 1, jitter.saturation),
+        (adjust_hue, 0, jitter.hue),
+    )
+    order = rng.permutation(len(steps))
+    factors = [centre + spread * rng.uniform(-1, 1) for _, centre, spread in steps]
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    for step in order:
+        picture = steps[step][0](picture, factors[step])
+    return np.asarray(picture)
+
+
+def adjust_brightness(picture: Image.Image, factor: float) -> Image.Image:
+    """Multiplies by the factor, clipped to [0, 255]."""
+    return ImageEnhance.Brightness(picture).enhance(factor)
+
+
+def adjust_contrast(picture: Image.Image, factor: float) -> Image.Image:
+    """Stretches by the factor around the mean gray of the whole picture."""
+    return ImageEnhance.Contrast(picture).enhance(factor)
+
+
+def adjust_saturation(picture: Image.Image, factor: float) -> Image.Image:
+    """Stretches by the factor around each pixel's own gray."""
+    return ImageEnhance.Color(picture).enhance(factor)
+
+
+def adjust_hue(picture: Image.Image, shift: float) -> Image.Image:
+    """Turns the hue by `shift` of a full turn, in PIL's HSV of 8 bits a channel; the shift is cut to 1/255."""
+    hue, saturation, value = picture.convert("HSV").split()
+    turned = np.asarray(hue) + np.int32(shift * 255).astype(np.uint8)  # wraps around, as hues do
+    return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
+
+
+def _place(length: int, crop: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Returns (start in the crop, start in the picture, extent) along one axis."""
+    offset = int(rng.integers(abs(length - crop), endpoint=True))
+    return (0, offset, crop) if length > crop else (offset, 0, length)
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes uint8[H, W, 3] to (height, width) by PIL's bicubic (antialiased when it shrinks)."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), _BICUBIC))
