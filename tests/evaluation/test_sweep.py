@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsss_jax.errors import ConfigError, DataError
-from wsss_jax.evaluation import ThresholdSweep, class_iou, mean_iou, threshold_range
+from wsss_jax.evaluation import ThresholdSweep, class_iou, image_miou, mean_iou, threshold_range
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation.npz"
 
@@ -195,3 +195,13 @@ def test_sweep_survives_pickling_for_worker_processes():
     sweep = swept(images, golden["cse_thresholds"], 20)
     copy = pickle.loads(pickle.dumps(sweep))
     np.testing.assert_array_equal((copy + sweep).confusion(), 2 * sweep.confusion())
+
+
+def test_image_miou_averages_the_classes_of_the_image():
+    cam = np.float32([[[0.9, 0.9, 0.1, 0.1]]])
+    mask = np.array([[1, 0, 0, 255]], np.uint8)
+    # Background 1 of 2, class 0 1 of 2, and the two classes that do not occur are left out.
+    score = image_miou(cam, np.array([0], np.int32), mask, num_classes=3, threshold=0.5)
+    assert score == pytest.approx(0.5)
+    void = np.full((1, 4), 255, np.uint8)
+    assert image_miou(cam, np.array([0], np.int32), void, num_classes=3, threshold=0.5) is None

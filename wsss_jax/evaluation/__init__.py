@@ -7,8 +7,8 @@ from wsss_jax.evaluation.confusion import (
     labels_from_scores,
     mean_iou,
 )
-from wsss_jax.evaluation.summary import describe, summarise, summarise_labels
-from wsss_jax.evaluation.sweep import ThresholdSweep, threshold_range
+from wsss_jax.evaluation.summary import describe, describe_conditions, summarise, summarise_labels
+from wsss_jax.evaluation.sweep import ThresholdSweep, image_miou, threshold_range
 
 __all__ = [
     "AbsentClasses",
@@ -16,6 +16,8 @@ __all__ = [
     "ThresholdSweep",
     "class_iou",
     "describe",
+    "describe_conditions",
+    "image_miou",
     "labels_from_scores",
     "mean_iou",
     "summarise",

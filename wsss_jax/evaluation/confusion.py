@@ -93,7 +93,7 @@ def labels_from_scores(
     return labels.astype(np.uint8)[np.argmax(stack, axis=0)]
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class ConfusionMatrix:
     """Mergeable confusion counts of label maps.
 

@@ -2,7 +2,7 @@
 
 A pixel's prediction at background score t is the argmax over the planes [t, class 0, ..., class C - 1], in
 float32, the first of equal planes winning and absent classes being planes of 0 (the evaluation of OC-CSE and
-of CPN). For t >= 0 that is: the pixel's best class (the lowest of equal ones) where its score is above t, else
+of CPN). For t >= 0 that is the pixel's best class (the lowest of equal ones) where its score is above t, else
 background. So the number of thresholds strictly below the best score tells the prediction at all of them, and
 one histogram over (truth, best class, that number) holds every confusion matrix: the cost does not grow with
 the number of thresholds.
@@ -15,7 +15,13 @@ from typing import Self
 import numpy as np
 
 from wsss_jax.errors import ConfigError
-from wsss_jax.evaluation.confusion import check_mask, check_num_classes, check_planes, check_truth_counts
+from wsss_jax.evaluation.confusion import (
+    check_mask,
+    check_num_classes,
+    check_planes,
+    check_truth_counts,
+    mean_iou,
+)
 
 
 def threshold_range(start: float, stop: float, step: float) -> tuple[float, ...]:
@@ -32,7 +38,7 @@ def threshold_range(start: float, stop: float, step: float) -> tuple[float, ...]
     return tuple(round(start + i * step, 6) for i in range(count))
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class ThresholdSweep:
     """Mergeable counts from which the confusion matrix at every background threshold follows.
 
@@ -118,6 +124,25 @@ class ThresholdSweep:
                 f"({self.thresholds[0]:g} to {self.thresholds[-1]:g}); add it there or choose one of them"
             )
         return int(found[0])
+
+
+def image_miou(
+    cam: np.ndarray,
+    keys: np.ndarray,
+    mask: np.ndarray,
+    *,
+    num_classes: int,
+    threshold: float,
+    image_id: str = "?",
+) -> float | None:
+    """Mean IoU of one image at one threshold, in 0..1, over the classes in its truth or prediction.
+
+    Args and errors are those of `ThresholdSweep.add`; background counts as a class. None where all is void.
+    """
+    sweep = ThresholdSweep(num_classes=num_classes, thresholds=(threshold,))
+    sweep.add(cam, keys, mask, image_id=image_id)
+    confusion = sweep.confusion()[0]
+    return float(mean_iou(confusion, "ignore")) if confusion.any() else None
 
 
 def _best_plane(cam: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
