@@ -22,3 +22,7 @@ class CheckpointError(UserError, ValueError):
 
 class RunError(UserError, RuntimeError):
     """A run cannot go on: its folder, an earlier stage's result or its numbers are not usable."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, has saved its place, and the message says how to go on."""

@@ -1,0 +1,95 @@
+"""What the commands share: flags whose errors fit on one line, and a clean end."""
+
+import contextlib
+import difflib
+import re
+import runpy
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+
+from wsss_jax.config import flatten
+from wsss_jax.errors import ConfigError, Interrupted, UserError
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses absl flags; raises ConfigError with one line on what is wrong and what would be right.
+
+    ml_collections reports a misspelt key as AttributeError or KeyError and a missing file as OSError.
+    """
+    logging.set_verbosity(logging.WARNING)  # Orbax logs some 60 lines per checkpoint at INFO
+    try:
+        return flags.FLAGS(list(argv))
+    except flags.IllegalFlagValueError as error:
+        raise ConfigError(_with_wanted_type(str(error), argv)) from error
+    except flags.Error as error:
+        raise ConfigError(str(error)) from error
+    except (AttributeError, KeyError) as error:
+        raise ConfigError(_unknown_key(argv) or str(error)) from error
+    except OSError as error:
+        raise ConfigError(_missing_file(argv)) from error
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the program with one line instead of a traceback where a user can mend things (status 1, flags 2).
+
+    A run that was asked to stop and saved its place ends with status 0.
+    """
+    try:
+        yield
+    except Interrupted as stop:
+        print(f"Stopped: {stop}", file=sys.stderr)
+        sys.exit(0)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _config_path(argv: Sequence[str]) -> str:
+    matches = [re.fullmatch(r"--?config=(.*)", arg) for arg in argv]
+    return next((match[1] for match in matches if match), "")
+
+
+def _known_keys(argv: Sequence[str]) -> Mapping[str, Any]:
+    path = _config_path(argv)
+    return dict(flatten(runpy.run_path(path)["get_config"]())) if Path(path).is_file() else {}
+
+
+def _unknown_key(argv: Sequence[str]) -> str | None:
+    """The first --config.KEY that the file does not have, with the nearest that it has."""
+    known = _known_keys(argv)
+    if not known:
+        return "--config=FILE must come before any --config.KEY=VALUE"
+    for arg in argv:
+        match = re.match(r"--?(?:no)?config\.([\w.]+)", arg)
+        if match and match[1] not in known:
+            return f"--config.{match[1]}: there is no such key in {_config_path(argv)}; {_nearest(match[1], known)}"
+    return None
+
+
+def _nearest(key: str, known: Mapping[str, Any]) -> str:
+    """By the whole key, else by its last part, since users forget sections as often as they misspell."""
+    whole = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    leaves = {name.rsplit(".", 1)[-1]: name for name in known}
+    leaf = difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)
+    near = whole or [leaves[name] for name in leaf]
+    return f"did you mean --config.{near[0]}?" if near else "wsss_jax/config.py lists all keys"
+
+
+def _with_wanted_type(message: str, argv: Sequence[str]) -> str:
+    message = message.splitlines()[0]
+    match = re.search(r"--config\.([\w.]+)=", message)
+    value = _known_keys(argv).get(match[1]) if match else None
+    return message if value is None else f"{message}; wanted {type(value).__name__}, such as {value!r}"
+
+
+def _missing_file(argv: Sequence[str]) -> str:
+    path = Path(_config_path(argv))
+    names = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(str(path), names, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]}?" if near else "give the path of a file such as configs/cse_voc.py"
+    return f"--config={path}: there is no such file; {hint}"

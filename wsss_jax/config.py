@@ -1,0 +1,129 @@
+"""Every setting with its default, in one place, and checks of what a user sets.
+
+Files in `configs/` start from `defaults()` and change what differs. Imports no JAX.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from wsss_jax.errors import ConfigError
+
+
+def defaults() -> ConfigDict:
+    """Returns the settings that all experiments share; the values are those of the published OC-CSE run on VOC."""
+    c = ConfigDict()
+    c.method = "cam"  # a name in `wsss_jax.methods`
+    c.seed = 0
+    c.precision = "float32"  # 'float32' exact | 'fast' what the chip prefers (TF32, bf16 passes) | 'bfloat16' activations
+    c.batch_size = 8  # images per step over all devices and accumulation steps
+    c.accumulation = 1  # forward-backward passes per step; the result does not depend on it
+    c.total_epochs = 15
+    c.init_from = "scratch"  # 'scratch', 'classifier' (cse: the weights of its classifier) or a checkpoint's path
+    c.compilation_cache = "~/.cache/wsss_jax"  # compiled programs; '' switches the cache off
+    c.cpu_weight_gradient = "auto"  # 'auto' (taps on CPU) | 'taps' | 'stock', see `ops.conv`
+
+    c.model = ConfigDict()
+    c.model.width = 1.0  # multiplier of all channel counts; 1 = published
+    c.model.blocks = (2, 2, 5, 2)  # plain blocks in b2..b5; (2, 2, 5, 2) = published
+    c.model.frozen_blocks = ("conv1a", "b2", "b2_1", "b2_2")  # keep their pretrained weights
+    c.model.trunk_dropout = (0.3, 0.5)  # of channels, in b6 and b7
+    c.model.calibration_batches = 4  # from scratch: batches on which the frozen batch norms are measured
+
+    c.dataset = ConfigDict()
+    c.dataset.name = "voc12"  # 'voc12' | 'folder' | 'shapes'
+    c.dataset.root = ""
+    c.dataset.train_split = "train_aug"  # a split's name, or the path of a text file with one id a line
+    c.dataset.infer_split = "train"
+    c.dataset.eval_split = "train"
+    c.dataset.shapes = ConfigDict({"num_train": 800, "num_val": 200, "image_size": 96, "seed": 0})
+
+    c.augment = ConfigDict()
+    c.augment.resize_long = (256, 448)  # long side in pixels, drawn uniformly
+    c.augment.crop = 384
+    c.augment.flip = True
+    c.augment.jitter = (0.3, 0.3, 0.3, 0.1)  # brightness, contrast, saturation, hue
+
+    c.optimizer = ConfigDict()
+    c.optimizer.learning_rate = 0.01  # of pretrained weights; new layers learn 10 times faster
+    c.optimizer.momentum = 5e-4  # not 0.9: the references hand weight decay's value to SGD as momentum
+    c.optimizer.weight_decay = 5e-4
+    c.optimizer.power = 0.9  # of the polynomial decay
+
+    c.cse = ConfigDict()
+    c.cse.classifier_from = ""  # checkpoint of the ordinary classifier; '' trains it first (stage `classifier`)
+    c.cse.erased_weight = 0.3
+    c.cse.erased_weight_per_epoch = 0.05
+    c.classifier = ConfigDict()  # what differs from this file when the stage `classifier` trains one
+
+    c.cam = ConfigDict()
+    c.cam.scales = (0.5, 1.0, 1.5, 2.0)
+    c.cam.flip = True
+    c.cam.class_filter = "given"  # 'given' image-level labels | 'predicted' by the classifier | 'all' classes
+    c.cam.checkpoint = "best"  # 'best' by per-epoch evaluation (last if there is none) | 'last' | a step
+    c.cam.batch_size = 8  # images per inference batch over all devices of a host
+    c.cam.max_buckets = 8  # padded picture sizes, each a compiled program
+    c.cam.export_npy = False  # also write the references' pickled {class: map} dictionaries
+
+    c.eval = ConfigDict()
+    c.eval.thresholds = tuple(i / 100 for i in range(10, 40))  # background scores of the curve
+    c.eval.fixed_threshold = 0.15
+    c.eval.threshold_from = ""  # metrics JSON of another split, whose best threshold is applied to this one
+    c.eval.absent_classes = "zero"  # 'zero' as the references | 'ignore' classes that occur nowhere
+    c.eval.every_epochs = 1  # during training, on `dataset.eval_split`; 0 = never
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every_steps = 0  # besides the end of each epoch; 0 = no more
+
+    c.loader = ConfigDict()
+    c.loader.workers = 4  # processes that decode and augment; 0 = threads of this process
+    c.loader.threads = 8
+
+    c.log = ConfigDict()
+    c.log.every_steps = 50
+    c.log.tensorboard = False  # needs the extra `tensorboard`
+
+    c.report = ConfigDict()
+    c.report.images = 24  # pictures in the gallery
+    return c
+
+
+_CHOICES = {
+    "precision": ("float32", "fast", "bfloat16"),
+    "cpu_weight_gradient": ("auto", "taps", "stock"),
+    "dataset.name": ("voc12", "folder", "shapes"),
+    "cam.class_filter": ("given", "predicted", "all"),
+    "eval.absent_classes": ("zero", "ignore"),
+}
+_POSITIVE = (
+    "batch_size", "accumulation", "total_epochs", "model.width", "augment.crop", "optimizer.learning_rate",
+    "cam.batch_size", "cam.max_buckets", "log.every_steps",
+)  # fmt: skip
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises ConfigError, naming key, value and what would be right, if a value cannot be used."""
+    flat = dict(flatten(config))
+    for key, allowed in _CHOICES.items():
+        if flat[key] not in allowed:
+            raise ConfigError(f"config.{key}={flat[key]!r}: must be one of {', '.join(map(repr, allowed))}")
+    for key in _POSITIVE:
+        if not flat[key] > 0:
+            raise ConfigError(f"config.{key}={flat[key]!r}: must be greater than 0")
+    low, high = flat["augment.resize_long"]
+    if not 0 < low <= high:
+        raise ConfigError(f"config.augment.resize_long={(low, high)}: must be (smallest, largest) side in pixels")
+    if not flat["cam.scales"] or min(flat["cam.scales"]) <= 0:
+        raise ConfigError(f"config.cam.scales={flat['cam.scales']}: must be one or more numbers greater than 0")
+    if not flat["eval.thresholds"]:
+        raise ConfigError("config.eval.thresholds=(): must hold at least one background score")
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields ('section.key', value) for every value of a configuration."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
