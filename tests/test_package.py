@@ -1,0 +1,120 @@
+"""The package as a whole: what may import what, and what starting a command costs."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "wsss_jax"
+
+# A module may import modules of its own rank or below. Only those of the lowest rank may not import JAX.
+RANKS = {
+    "main": 8,
+    "cam": 8,
+    "commandline": 7,
+    "stages": 7,
+    "methods": 6,
+    "report": 6,
+    "training": 5,
+    "inference": 5,
+    "refine": 5,
+    "evaluation": 5,
+    "models": 4,
+    "ops": 3,
+    "data": 2,
+    "weights": 2,
+    "config": 1,
+    "files": 1,
+    "interrupt": 1,
+    "errors": 0,
+}
+NUMPY_ONLY = ("data", "weights", "config", "errors", "commandline", "evaluation", "report")
+HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain")
+OPTIONAL = ("array_record", "pydensecrf", "tensorboardX", "tensorflow_datasets")
+"""Top-level packages of the extras; a module of ours that needs one may be missing it."""
+
+MODULES = sorted(
+    module.name
+    for top in ("wsss_jax", "tools", "benchmarks", "configs")
+    for module in pkgutil.walk_packages([str(ROOT / top)], f"{top}.")
+    if not module.name.endswith("__main__")
+)
+
+
+def _imports(path):
+    """Yields (line, imported module's dotted name) of a file, imports inside functions included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield node.lineno, base
+            if base == "wsss_jax":
+                yield from ((node.lineno, f"wsss_jax.{alias.name}") for alias in node.names)
+
+
+def _part(path):
+    """The name of the part of the program that a file belongs to, such as 'data' or 'main'."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downwards(path):
+    part = _part(path)
+    assert part in RANKS, f"give {part} its rank in this test"
+    for line, name in _imports(path):
+        assert not name.startswith("."), f"{path}:{line}: relative import"
+        parts = name.split(".")
+        if parts[0] == "wsss_jax" and len(parts) > 1 and parts[1] != part and parts[1] in RANKS:
+            assert RANKS[parts[1]] < RANKS[part], f"{path.name}:{line}: {part} may not import {parts[1]}"
+
+
+@pytest.mark.parametrize("part", NUMPY_ONLY)
+def test_host_side_code_does_not_import_jax(part):
+    for path in (path for path in FILES if _part(path) == part):
+        for line, name in _imports(path):
+            assert name.split(".")[0] not in HEAVY[:-1], f"{path}:{line}: imports {name}"
+
+
+def test_flax_modules_are_only_in_models():
+    using = {_part(path) for path in FILES for _, name in _imports(path) if name.startswith("flax.linen")}
+    assert using == {"models"}
+
+
+def test_tools_are_not_imported_by_the_package():
+    for path in FILES:
+        for line, name in _imports(path):
+            assert name.split(".")[0] not in ("tools", "benchmarks", "configs", "tests"), f"{path}:{line}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_can_be_imported(name):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in OPTIONAL:
+            raise
+        pytest.skip(f"needs the extra that has {error.name}")
+
+
+@pytest.mark.parametrize("name", ["wsss_jax.main", "wsss_jax.data", "wsss_jax.weights", "wsss_jax.config"])
+def test_starting_up_loads_nothing_heavy(name):
+    """Spawned loader workers import the main module again, and `--help` should not take seconds."""
+    code = f"import sys, {name}; print(*sorted({set(HEAVY)} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_version_is_the_changelogs_or_unreleased():
+    import wsss_jax
+
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{wsss_jax.__version__}]" in text or "## [Unreleased]" in text
