@@ -170,7 +170,8 @@ def read_stamp(stamp: Path, wanted: str) -> set[str] | None:
         record = json.loads(stamp.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return set(record["extras"]) if record.get("fingerprint") == wanted else None
+    same = isinstance(record, dict) and record.get("fingerprint") == wanted
+    return set(record["extras"]) if same else None
 
 
 def write_stamp(stamp: Path, wanted: str, extras: set[str]) -> None:
