@@ -12,27 +12,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "wsss_jax"
 
-# A module may import modules of its own rank or below. Only those of the lowest rank may not import JAX.
-RANKS = {
-    "main": 8,
-    "cam": 8,
-    "commandline": 7,
-    "stages": 7,
-    "methods": 6,
-    "report": 6,
-    "training": 5,
-    "inference": 5,
-    "refine": 5,
-    "evaluation": 5,
-    "models": 4,
-    "ops": 3,
-    "data": 2,
-    "weights": 2,
-    "config": 1,
-    "files": 1,
-    "interrupt": 1,
-    "errors": 0,
-}
+# From the bottom upwards: a part may import itself and those in lines above its own.
+ORDER = (
+    ("errors",),
+    ("config", "files", "interrupt", "progress"),
+    ("data", "weights"),
+    ("ops",),
+    ("models",),
+    ("method",),
+    ("training", "inference", "refine", "evaluation"),
+    ("methods", "report"),
+    ("stages", "commandline"),
+    ("main", "cam"),
+)
+RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 NUMPY_ONLY = ("data", "weights", "config", "errors", "commandline", "evaluation", "report")
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain")
 OPTIONAL = ("array_record", "pydensecrf", "tensorboardX", "tensorflow_datasets")
