@@ -168,7 +168,7 @@ class Folder:
 
 
 def _walk(base: Path) -> Iterator[str]:
-    """Yields the paths of all image files below a folder, '/'-separated; follows links, but not in circles."""
+    """Yields the paths of all image files below a folder, '/'-separated; follows links, not in circles."""
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(base, followlinks=True):
         seen.add(os.path.realpath(folder))

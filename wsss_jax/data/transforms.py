@@ -1,9 +1,9 @@
 """Augmentation of training pictures and rescaling for multi-scale inference, as the published systems do it.
 
-Every random transform is a function of (image, rng) alone, so that a sample depends on its seed and on nothing else.
-The order is that of the psa family of code (Ahn and Kwak, CVPR 2018): resize, flip, colour jitter, crop. There the
-normalisation comes before the crop, so that the crop's empty border is zero *after* it; here the crop stays uint8 and
-tells where the picture lies, and whoever normalises zeroes the rest.
+Every random transform is a function of (image, rng) alone, so that a sample depends on its seed and on
+nothing else. The order is that of the psa family of code (Ahn and Kwak, CVPR 2018): resize, flip, colour
+jitter, crop. There the normalisation comes before the crop, so that the crop's empty border is zero *after*
+it; here the crop stays uint8 and tells where the picture lies, and whoever normalises zeroes the rest.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ _BICUBIC = Image.Resampling.BICUBIC
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ColorJitter:
-    """Half-widths of the colour jitter: factors are uniform in [1 - x, 1 + x], the hue's shift in [-hue, hue].
+    """Half-widths of the colour jitter: factors are uniform in [1 - x, 1 + x], the hue's shift in [-x, x].
 
-    A hue of 1 would be a full turn of the colour wheel.
+    The hue's unit is a full turn of the colour wheel.
     """
 
     brightness: float = 0.3
@@ -107,8 +107,8 @@ def rescale(image: np.ndarray, scale: float) -> np.ndarray:
         scale: factor of both sides.
 
     Returns:
-        uint8[round(H * scale), round(W * scale), 3] with Python's round (halves to even), at least one pixel a
-        side, by PIL's bicubic; the very same array for scale 1.
+        uint8[round(H * scale), round(W * scale), 3] with Python's round (halves to even), at least one pixel
+        a side, by PIL's bicubic; the very same array for scale 1.
     """
     if scale == 1:
         return image
@@ -122,10 +122,10 @@ def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def random_crop(image: np.ndarray, rng: np.random.Generator, crop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts a square window at random, or, where the picture is smaller than it, places the picture at random.
+    """Cuts a square window at random, or, where the picture is smaller, places the picture at random.
 
-    The two axes are independent: along an axis of length n, a window start uniform in [0, n - crop] if n > crop,
-    else a place of the picture uniform in [0, crop - n].
+    The two axes are independent: along an axis of length n, a window start uniform in [0, n - crop] if
+    n > crop, else a place of the picture uniform in [0, crop - n].
 
     Args:
         image: uint8[H, W, 3].
@@ -133,8 +133,8 @@ def random_crop(image: np.ndarray, rng: np.random.Generator, crop: int) -> tuple
         crop: side of the window in pixels.
 
     Returns:
-        The crop, uint8[crop, crop, 3], zero where there is no picture; and the box, int32[4] (top, bottom, left,
-        right) with exclusive ends, of the picture inside the crop.
+        The crop, uint8[crop, crop, 3], zero where there is no picture; and the box, int32[4] (top, bottom,
+        left, right) with exclusive ends, of the picture inside the crop.
     """
     top, row, height = _place(image.shape[0], crop, rng)
     left, column, width = _place(image.shape[1], crop, rng)
@@ -166,7 +166,9 @@ def color_jitter(image: np.ndarray, rng: np.random.Generator, jitter: ColorJitte
     factors = [centre + spread * rng.uniform(-1, 1) for _, centre, spread in steps]
     picture = Image.fromarray(np.ascontiguousarray(image))
     for step in order:
-        picture = steps[step][0](picture, factors[step])
+        adjust, _, spread = steps[step]
+        if spread:  # not even the rounding of the way through HSV where nothing is to change
+            picture = adjust(picture, factors[step])
     return np.asarray(picture)
 
 
@@ -186,7 +188,7 @@ def adjust_saturation(picture: Image.Image, factor: float) -> Image.Image:
 
 
 def adjust_hue(picture: Image.Image, shift: float) -> Image.Image:
-    """Turns the hue by `shift` of a full turn, in PIL's HSV of 8 bits a channel; the shift is cut to 1/255."""
+    """Turns the hue by `shift` of a full turn, cut to 1/255, in PIL's HSV of 8 bits a channel."""
     hue, saturation, value = picture.convert("HSV").split()
     turned = np.asarray(hue) + np.int32(shift * 255).astype(np.uint8)  # wraps around, as hues do
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
