@@ -19,7 +19,7 @@ ORDER = (
     ("data", "weights"),
     ("ops",),
     ("models",),
-    ("method",),
+    ("method", "sharding"),
     ("training", "inference", "refine", "evaluation"),
     ("methods", "report"),
     ("stages", "commandline"),
