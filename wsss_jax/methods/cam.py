@@ -7,11 +7,10 @@ B. Zhou et al.: "Learning Deep Features for Discriminative Localization", CVPR 2
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.methods.base import Metrics, Path, Progress, Variables
+from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import resnet38_group
 from wsss_jax.models.classifier import Classifier, Scores
 from wsss_jax.ops.losses import multi_label_soft_margin
@@ -26,10 +25,11 @@ class Cam:
     frozen_blocks: tuple[str, ...]
 
     trained = "classifier"
+    metrics = ("loss",)
     stages = ("train", "infer_cam", "eval_cam", "report")
 
     @property
-    def networks(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, Classifier]:
         """One network."""
         return {self.trained: self.network}
 
@@ -57,7 +57,7 @@ class Cam:
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """psa applies the ReLU before it resizes the maps (OC-CSE after)."""
         scores = self.network.apply(variables[self.trained], images, sizes)
-        return Scores(nn.relu(scores.maps), scores.logits)
+        return Scores(jax.nn.relu(scores.maps), scores.logits)
 
     def activate(self, resized: jax.Array) -> jax.Array:
         """Already activated."""

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.methods.base import Metrics, Path, Progress, Variables
+from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import FROZEN, resnet38_group
 from wsss_jax.models.classifier import Classifier, Scores
 from wsss_jax.ops.losses import multi_label_soft_margin
@@ -50,10 +49,11 @@ class Cse:
     erased_weight_per_epoch: float
 
     trained = "er"
+    metrics = ("loss", "loss_all", "loss_erased")
     stages = ("classifier", "train", "infer_cam", "eval_cam", "report")
 
     @property
-    def networks(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, Classifier]:
         """er learns, cl judges."""
         return {"er": self.er, "cl": self.cl}
 
@@ -97,7 +97,7 @@ class Cse:
         loss_all = multi_label_soft_margin(erasure.scores.logits, labels)
         loss_erased = weight * multi_label_soft_margin(after.logits, labels * (1 - picked))
         loss = loss_all + loss_erased
-        return loss, {"loss": loss, "loss_all": loss_all, "loss_erased": loss_erased}
+        return loss, dict(zip(self.metrics, (loss, loss_all, loss_erased), strict=True))
 
     def _erasure(
         self,
@@ -108,7 +108,7 @@ class Cse:
     ) -> Erasure:
         scores = self.er.apply(variables["er"], batch["images"], keys=keys)
         picked_map = jnp.einsum("bhwc,bc->bhw", scores.maps, picked, precision="highest")[..., None]
-        activation = nn.relu(resize_bilinear(picked_map, batch["images"].shape[1:3]))
+        activation = jax.nn.relu(resize_bilinear(picked_map, batch["images"].shape[1:3]))
         return Erasure(scores, picked, activation)
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
@@ -117,7 +117,7 @@ class Cse:
 
     def activate(self, resized: jax.Array) -> jax.Array:
         """ReLU."""
-        return nn.relu(resized)
+        return jax.nn.relu(resized)
 
     def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
         """Each class by its own maximum."""

@@ -1,6 +1,6 @@
 """Optimiser groups of the ResNet-38 methods, by the path of a variable."""
 
-from wsss_jax.methods.base import Path
+from wsss_jax.method import Path
 
 FROZEN = "frozen"
 

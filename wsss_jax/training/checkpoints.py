@@ -92,7 +92,7 @@ class Checkpoints:
         """
         if score is not None and not math.isfinite(score):
             raise RunError(f"{self.folder}: step {step} has the score {score}; a checkpoint needs a finite one")
-        if step in self._manager.all_steps():
+        if step in self.saved_steps():
             return
         variables, extra = to_host(dict(variables)), to_host(dict(extra))
         digests = {"variables": digest(variables), "extra": digest(extra)}
@@ -104,7 +104,7 @@ class Checkpoints:
         metrics = {"score": _NOT_EVALUATED if score is None else score}
         with _saving_errors(self.folder):
             if not self._manager.save(step, args=items, metrics=metrics):
-                raise RunError(f"{self.folder}: step {step} was refused; steps there: {self._manager.all_steps()}")
+                raise RunError(f"{self.folder}: step {step} was refused; steps there: {self.saved_steps()}")
 
     def newest(self, warn: Callable[[str], None] = print) -> Restored | None:
         """Restores the newest sound checkpoint; an unsound one is set aside as `damaged-<step>` and told of."""
@@ -117,6 +117,10 @@ class Checkpoints:
                 self._manager.reload()
                 warn(f"{error}; set aside as {aside.name}, going back to the checkpoint before")
         return None
+
+    def saved_steps(self) -> list[int]:
+        """The steps that are kept, in ascending order."""
+        return sorted(self._manager.all_steps())
 
     def wait(self) -> None:
         """Waits until everything is on disk; RunError if it could not be written."""

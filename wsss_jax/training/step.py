@@ -10,11 +10,11 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
-from wsss_jax.methods.base import Method, Metrics, Path, Progress, Variables
+from wsss_jax.method import Method, Metrics, Progress, Variables
 from wsss_jax.ops.normalise import normalise_crops
 from wsss_jax.training.sharding import replicated
 
-FlatVariables = dict[Path, jax.Array]
+FlatVariables = dict[str, jax.Array]  # by 'network/collection/module/.../leaf'
 Batch = Mapping[str, jax.Array]
 
 
@@ -30,14 +30,14 @@ class TrainState:
 
 def partition(variables: Variables, method: Method) -> tuple[FlatVariables, FlatVariables]:
     """Splits variables into those that learn and those that never change, both flat by path."""
-    flat = flatten_dict(variables)
-    frozen = {path: x for path, x in flat.items() if method.group(path) == "frozen"}
+    flat = flatten_dict(variables, sep="/")
+    frozen = {path: x for path, x in flat.items() if method.group(tuple(path.split("/"))) == "frozen"}
     return {path: x for path, x in flat.items() if path not in frozen}, frozen
 
 
 def merge(trainable: FlatVariables, frozen: FlatVariables) -> Variables:
     """Undoes `partition`."""
-    return unflatten_dict({**trainable, **frozen})
+    return unflatten_dict({**trainable, **frozen}, sep="/")
 
 
 def make_train_step(
@@ -66,16 +66,6 @@ def make_train_step(
         )
 
     return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
-
-
-def metric_names(method: Method, variables: Variables, batch: Batch) -> tuple[str, ...]:
-    """Names of the loss terms, found without computing anything."""
-    part = {name: x[0] for name, x in batch.items()}
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), part["labels"].shape[0]))
-    scalar = jax.ShapeDtypeStruct((), jnp.int32)
-    progress = Progress(scalar, scalar)
-    _, metrics = jax.eval_shape(lambda v, b, k, p: method.loss(v, _prepare(b), k, p), variables, part, keys, progress)
-    return tuple(metrics)
 
 
 def _prepare(batch: Batch) -> dict[str, jax.Array]:

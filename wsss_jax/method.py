@@ -1,13 +1,13 @@
 """What a system has to say for itself; loops, loaders, evaluators and files are shared.
 
-Variables are `{network: {'params': ..., 'batch_stats': ...}}`. A new system is a frozen dataclass with the members of
-`Method`, and a line in `methods/__init__.py`.
+Training and inference see a system only through `Method`, so this file lies below them and the systems
+themselves, in `methods/`, above. A new system is a frozen dataclass with these members and a line in
+`methods/__init__.py`. Variables are `{network: {'params': ..., 'batch_stats': ...}}`.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-import flax.linen as nn
 import jax
 
 from wsss_jax.models.classifier import Scores
@@ -28,12 +28,16 @@ class Method(Protocol):
     """One weakly supervised system."""
 
     @property
-    def networks(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, Any]:
         """The flax modules by name."""
 
     @property
     def trained(self) -> str:
         """Name of the network that learns, whose CAMs are the result and which checkpoints hold."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what `loss` reports; the first is the loss itself."""
 
     @property
     def stages(self) -> tuple[str, ...]:

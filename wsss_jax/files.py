@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from wsss_jax.errors import RunError
+
+
+def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Calls `write` on a temporary file beside `path` and renames it when it is complete.
+
+    Raises:
+      RunError: the folder is not writable or the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
+            temporary = file.name
+            write(file)  # type: ignore[arg-type]
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(_explain(path, error)) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Writes indented JSON, whole or not at all."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def remove_temporary(folder: str | Path) -> None:
+    """Removes what a killed run left half-written in a folder and those below it."""
+    for path in Path(folder).rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _explain(path: Path, error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"{path}: the disk is full; make room and give the same command again, it goes on where it stopped"
+    return f"{path}: cannot be written ({error.strerror}); choose a folder that is writable with --workdir"

@@ -1,0 +1,88 @@
+"""The compiled part of CAM inference: all scales and flips of a batch of padded pictures in one program."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from wsss_jax.method import Method, Variables
+from wsss_jax.models.classifier import Scores
+from wsss_jax.models.resnet38 import STRIDE
+from wsss_jax.ops.normalise import normalise_images
+from wsss_jax.ops.resize import resize_valid
+from wsss_jax.ops.valid import after_stride, flip_valid
+from wsss_jax.training.sharding import replicated, split
+
+
+class PaddedBatch(NamedTuple):
+    """B pictures at S scales, each inside an array of its bucket's size."""
+
+    images: tuple[jax.Array, ...]  # S of uint8[B, Hs, Ws, 3]
+    sizes: tuple[jax.Array, ...]  # S of int32[B, 2], height and width of each picture at that scale
+    original: jax.Array  # int32[B, 2], height and width of the maps wanted
+    classes: jax.Array  # int32[B, K], the classes whose maps are wanted; -1 is a map of zeros
+
+
+class Cams(NamedTuple):
+    """Class activation maps of a batch, inside arrays of the bucket's size."""
+
+    maps: jax.Array  # float32[B, K, H, W], 0..1
+    logits: jax.Array  # float32[B, C], mean over scales and flips
+
+
+class CamProgram:
+    """Multi-scale, flipped inference of a method, exact inside each picture; one compilation per bucket.
+
+    For each scale and flip: the network's maps at stride 8, resized to the picture's original size, activated;
+    their sum is normalised per class.
+    """
+
+    def __init__(self, method: Method, mesh: Mesh, *, flip: bool) -> None:
+        """Batches must be divisible by the mesh's devices."""
+        self.compiled = 0  # programs so far
+        self._method, self._flip, self._mesh = method, flip, mesh
+        out = split(mesh)
+        self._run: Callable[..., Cams] = jax.jit(self._cams, static_argnames="shape", out_shardings=Cams(out, out))
+
+    def __call__(self, variables: Variables, batch: PaddedBatch, shape: tuple[int, int]) -> Cams:
+        """Starts the computation; `shape` is the bucket's (H, W) at scale 1."""
+        return self._run(variables, jax.device_put(batch, split(self._mesh)), shape=shape)
+
+    def place(self, variables: Variables) -> Variables:
+        """Copies the variables to every device."""
+        return jax.device_put(variables, replicated(self._mesh))
+
+    def _cams(self, variables: Variables, batch: PaddedBatch, shape: tuple[int, int]) -> Cams:
+        self.compiled += 1  # runs when traced only
+        total, logits = jnp.zeros(()), jnp.zeros(())
+        for images, sizes in zip(batch.images, batch.sizes, strict=True):
+            for flipped in (False, True) if self._flip else (False,):
+                maps, scores = self._one_view(variables, images, sizes, batch, shape, flipped)
+                total, logits = total + maps, logits + scores
+        maps = self._method.finish(total, batch.original)
+        views = len(batch.images) * (2 if self._flip else 1)
+        return Cams(maps.transpose(0, 3, 1, 2), logits / views)
+
+    def _one_view(
+        self,
+        variables: Variables,
+        images: jax.Array,
+        sizes: jax.Array,
+        batch: PaddedBatch,
+        shape: tuple[int, int],
+        flipped: bool,
+    ) -> Scores:
+        pixels = normalise_images(images)
+        maps, logits = self._method.cam(variables, flip_valid(pixels, sizes) if flipped else pixels, sizes)
+        maps = _select(maps, batch.classes)
+        grid = after_stride(sizes, STRIDE)
+        maps = flip_valid(maps, grid) if flipped else maps
+        return Scores(self._method.activate(resize_valid(maps, grid, batch.original, shape)), logits)
+
+
+def _select(maps: jax.Array, classes: jax.Array) -> jax.Array:
+    """Takes each image's own classes: [B, h, w, C], int32[B, K] -> [B, h, w, K]."""
+    index = jnp.maximum(classes, 0)[:, None, None, :]
+    return jnp.take_along_axis(maps, index, axis=3) * (classes >= 0)[:, None, None, :]

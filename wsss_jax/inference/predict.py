@@ -1,0 +1,164 @@
+"""CAM inference over a list of images: loader, compiled programs and results in a steady stream."""
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from wsss_jax.data.pool import map_ordered
+from wsss_jax.data.source import Source
+from wsss_jax.data.transforms import rescale
+from wsss_jax.errors import ConfigError
+from wsss_jax.inference.buckets import Size, plan_buckets, scaled, smallest_bucket
+from wsss_jax.inference.multiscale import CamProgram, Cams, PaddedBatch
+from wsss_jax.method import Method, Variables
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceSettings:
+    """How CAMs are computed; the names are those of the configuration's section `cam`."""
+
+    scales: tuple[float, ...]
+    flip: bool
+    class_filter: str  # 'given' image-level labels | 'predicted': positive logits, or the best one | 'all'
+    batch_size: int  # pictures per batch on this host
+    max_buckets: int
+    workers: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.class_filter not in ("given", "predicted", "all"):
+            raise ConfigError(f"class_filter is {self.class_filter!r}: must be 'given', 'predicted' or 'all'")
+
+
+class Prediction(NamedTuple):
+    """The class activation maps of one picture."""
+
+    image_id: str
+    keys: np.ndarray  # int32[K], classes, ascending
+    cam: np.ndarray  # float32[K, H, W], 0..1, at the picture's size
+    logits: np.ndarray  # float32[C], mean over scales and flips
+
+
+class PlannedBatch(NamedTuple):
+    """Pictures that share a bucket."""
+
+    bucket: Size
+    image_ids: tuple[str, ...]
+
+
+def plan_batches(source: Source, image_ids: Sequence[str], settings: InferenceSettings) -> list[PlannedBatch]:
+    """Divides the list into batches of one bucket each, biggest bucket first.
+
+    The plan depends on the whole list and not on what is done already: a resumed run computes the very same
+    batches, so its files are the same to the last bit. The biggest comes first because it shows at once whether
+    memory suffices.
+    """
+    sizes = [source.size(image_id) for image_id in image_ids]
+    buckets = plan_buckets(sizes, settings.max_buckets)
+    members: dict[Size, list[str]] = {bucket: [] for bucket in reversed(buckets)}
+    for image_id, size in zip(image_ids, sizes, strict=True):
+        members[smallest_bucket(size, buckets)].append(image_id)
+    return [
+        PlannedBatch(bucket, tuple(chunk))
+        for bucket, ids in members.items()
+        for chunk in _chunks(ids, settings.batch_size)
+    ]
+
+
+class Predictor:
+    """Computes CAMs batch by batch; its compiled programs serve any number of lists."""
+
+    def __init__(self, method: Method, mesh: Mesh, settings: InferenceSettings) -> None:
+        """The batch size is rounded up to a multiple of the mesh's devices."""
+        self.program = CamProgram(method, mesh, flip=settings.flip)
+        self._settings = settings
+        self._rows = -(-settings.batch_size // mesh.size) * mesh.size
+
+    def predict(
+        self,
+        variables: Variables,
+        source: Source,
+        batches: Sequence[PlannedBatch],
+        classes: Mapping[str, Sequence[int]] | None = None,
+    ) -> Iterator[list[Prediction]]:
+        """Yields the predictions of each batch, in order.
+
+        Args:
+          variables: of all networks.
+          source: reads the pictures.
+          batches: from `plan_batches`, possibly fewer.
+          classes: the classes of each image for class_filter 'given'.
+        """
+        variables = self.program.place(variables)
+        width = max((len(c) for c in classes.values()), default=1) if classes is not None else len(source.classes)
+        load = functools.partial(load_scaled, source, self._settings.scales)
+        flat = [image_id for batch in batches for image_id in batch.image_ids]
+        pictures = map_ordered(load, flat, workers=self._settings.workers, threads=self._settings.threads)
+        running: list[tuple[PlannedBatch, PaddedBatch, Cams]] = []
+        for batch in batches:
+            views = list(itertools.islice(pictures, len(batch.image_ids)))
+            wanted = [range(len(source.classes)) if classes is None else classes[i] for i in batch.image_ids]
+            padded = _pad(views, wanted, batch.bucket, self._settings.scales, self._rows, max(width, 1))
+            running.append((batch, padded, self.program(variables, padded, batch.bucket)))
+            if len(running) > 1:  # the devices compute the newest while the host takes the one before
+                yield self._collect(*running.pop(0))
+        yield from (self._collect(*item) for item in running)
+
+    def _collect(self, batch: PlannedBatch, padded: PaddedBatch, cams: Cams) -> list[Prediction]:
+        maps, logits = np.asarray(cams.maps), np.asarray(cams.logits)
+        return [
+            self._one(image_id, maps[i], logits[i], np.asarray(padded.original)[i], np.asarray(padded.classes)[i])
+            for i, image_id in enumerate(batch.image_ids)
+        ]
+
+    def _one(
+        self, image_id: str, maps: np.ndarray, logits: np.ndarray, size: np.ndarray, classes: np.ndarray
+    ) -> Prediction:
+        kept = classes >= 0
+        if self._settings.class_filter == "predicted":
+            kept = logits > 0 if (logits > 0).any() else logits == logits.max()
+        return Prediction(image_id, classes[kept], maps[kept, : size[0], : size[1]].copy(), logits)
+
+
+def load_scaled(source: Source, scales: Sequence[float], image_id: str) -> list[np.ndarray]:
+    """Reads a picture and resizes it to every scale: uint8[round(H * s), round(W * s), 3] each.
+
+    The original comes last, for its size.
+    """
+    image = source.image(image_id)
+    return [rescale(image, scale) for scale in scales] + [image]
+
+
+def _pad(
+    views: Sequence[Sequence[np.ndarray]],
+    classes: Sequence[Sequence[int]],
+    bucket: Size,
+    scales: Sequence[float],
+    rows: int,
+    width: int,
+) -> PaddedBatch:
+    """Puts pictures into arrays of their bucket's size; missing rows are black pictures without classes."""
+    images, sizes = [], []
+    for s, scale in enumerate(scales):
+        array = np.zeros((rows, *scaled(bucket, scale), 3), np.uint8)
+        size = np.ones((rows, 2), np.int32)
+        for i, picture in enumerate(views):
+            h, w = size[i] = picture[s].shape[:2]
+            array[i, :h, :w] = picture[s]
+        images.append(array)
+        sizes.append(size)
+    original = np.ones((rows, 2), np.int32)
+    wanted = np.full((rows, width), -1, np.int32)
+    for i, (picture, present) in enumerate(zip(views, classes, strict=True)):
+        original[i] = picture[-1].shape[:2]
+        wanted[i, : len(present)] = present
+    return PaddedBatch(tuple(images), tuple(sizes), original, wanted)
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (items[i : i + size] for i in range(0, len(items), size))

@@ -1,0 +1,44 @@
+"""Variables before the first step: shapes, fresh weights, and batch norms measured on data."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from wsss_jax.method import Variables
+from wsss_jax.ops.normalise import normalise_crops
+
+_SIDE = 32  # of the dummy image; the networks are convolutional, so no parameter depends on it
+
+
+def variable_shapes(network: Any) -> Variables:
+    """Names, shapes and types of a flax module's variables, without computing any."""
+    return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, _SIDE, _SIDE, 3)))
+
+
+def fresh_variables(network: Any, seed: int) -> Variables:
+    """Initial variables with PyTorch's distributions; batch norms are the identity."""
+    return jax.jit(network.init)(jax.random.key(seed), jnp.zeros((1, _SIDE, _SIDE, 3)))
+
+
+def calibrate(network: Any, variables: Variables, images: jax.Array, boxes: jax.Array) -> Variables:
+    """Sets the statistics of all batch norms to those of one batch.
+
+    The published networks freeze batch norms at ImageNet's statistics. Without pretrained weights there are none,
+    and with the identity instead activations shrink by a factor of about 2.5 in each block that changes the number
+    of channels. Measuring them once, layer by layer in one pass, gives a from-scratch network activations of unit
+    size, while the layers stay frozen, as in the published recipe (the idea of D. Mishkin, J. Matas: "All You Need Is
+    a Good Init", ICLR 2016).
+
+    Args:
+      network: a flax module called with images.
+      variables: of the network.
+      images: uint8[B, H, W, 3] crops.
+      boxes: int32[B, 4], see `normalise_crops`.
+    """
+
+    def measure(variables: Variables, images: jax.Array, boxes: jax.Array) -> Variables:
+        _, measured = network.apply(variables, normalise_crops(images, boxes), mutable=["batch_stats"])
+        return {**variables, **measured}
+
+    return jax.jit(measure)(variables, images, boxes)

@@ -1,0 +1,240 @@
+"""The one training loop, for every method."""
+
+import collections
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from wsss_jax.errors import CheckpointError, RunError
+from wsss_jax.interrupt import stop_here, stop_requested
+from wsss_jax.method import Method, Variables
+from wsss_jax.progress import Progress
+from wsss_jax.training.checkpoints import Checkpoints, Restored
+from wsss_jax.training.metrics import MetricWriter
+from wsss_jax.training.sharding import put_batch, replicated
+from wsss_jax.training.step import Batch, TrainState, make_train_step, merge, partition
+
+HostBatches = Iterable[Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long to train, and when to do what besides."""
+
+    batch_size: int  # images per step, over all devices, processes and accumulation steps
+    accumulation: int
+    steps_per_epoch: int  # floor(images / batch size): the last incomplete batch is dropped, as in the references
+    total_epochs: int
+    seed: int
+    log_every: int  # steps
+    save_every: int = 0  # steps, besides every end of an epoch; 0 = no more
+    evaluate_every: int = 0  # epochs; 0 = never
+    meta: Mapping[str, Any] = field(default_factory=dict)  # saved with every checkpoint
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.steps_per_epoch * self.total_epochs
+
+
+class Trainer:
+    """Trains a method; what has been trained before goes on from its newest sound checkpoint."""
+
+    def __init__(
+        self,
+        method: Method,
+        optimizer: Callable[[Mapping[str, str]], optax.GradientTransformation],
+        plan: Plan,
+        mesh: Mesh,
+        checkpoints: Checkpoints,
+    ) -> None:
+        """`optimizer` is given the group of each learning parameter, by path."""
+        self._method, self._plan, self._mesh, self._checkpoints = method, plan, mesh, checkpoints
+        self._make_optimizer = optimizer
+        self._key = jax.random.key(plan.seed)
+
+    def start(self, variables: Variables, restored: Restored | None) -> int:
+        """Places the variables on the devices and returns the number of steps done.
+
+        Args:
+          variables: of all networks, as at the first step.
+          restored: what `Checkpoints.newest` gave; it replaces what has been learnt since.
+
+        Raises:
+          CheckpointError: `restored` is of another network or optimiser.
+        """
+        trainable, frozen = partition(variables, self._method)
+        groups = {path: self._method.group(tuple(path.split("/"))) for path in trainable}
+        optimizer = self._make_optimizer(groups)
+        totals = {name: jnp.zeros(()) for name in self._method.metrics}
+        state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), totals)
+        state = state if restored is None else _resume(state, self._method.trained, restored)
+        # Copies, since the first step donates the state's buffers and `variables` stay the caller's.
+        self._state = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=replicated(self._mesh))(state)
+        self._frozen = jax.device_put(frozen, replicated(self._mesh))
+        self._step = make_train_step(self._method, optimizer, self._plan.steps_per_epoch, self._mesh)
+        return int(self._state.step)
+
+    @property
+    def variables(self) -> Variables:
+        """Of all networks; the next step overwrites the part that learns."""
+        return merge(self._state.trainable, self._frozen)
+
+    @property
+    def state(self) -> TrainState:
+        """The state after the last step."""
+        return self._state
+
+    def run(
+        self,
+        batches: HostBatches,
+        writer: MetricWriter,
+        evaluate: Callable[[Variables, int], float | None] | None = None,
+    ) -> None:
+        """Trains to the end of the plan, saving as it goes.
+
+        Args:
+          batches: this process's parts of the batches, from the step at which training goes on.
+          writer: receives a line every `log_every` steps.
+          evaluate: given variables and epochs done, returns a score by which the best checkpoint is chosen.
+
+        Raises:
+          RunError: the loss is no longer finite.
+          Interrupted: a signal asked to stop; the step is saved.
+        """
+        plan, step = self._plan, int(self._state.step)
+        line = Progress("train", plan.total_steps, step, "steps")
+        clock = _Clock(plan.batch_size, step)
+        for batch in _ahead(itertools.islice(batches, plan.total_steps - step), self._put):
+            self._state = self._step(self._state, self._frozen, batch, self._key)
+            step += 1
+            if step % plan.log_every == 0 or step == plan.total_steps:
+                values = self._log(step)
+                rate = clock.images_per_second(step)
+                writer.write(step, {"epoch": (step - 1) // plan.steps_per_epoch, **values, "images_per_second": rate})
+                line.update(step, _describe(values, rate))
+            stop = self._agreed_to_stop(step)
+            if step % plan.steps_per_epoch == 0:
+                self._end_of_epoch(step, None if stop else evaluate)
+            elif stop or (plan.save_every and step % plan.save_every == 0):
+                self.save(step)
+            if stop:
+                self._checkpoints.wait()
+                stop_here(f"training is saved at step {step} of {plan.total_steps}")
+        line.end()
+        self._checkpoints.wait()
+
+    def save(self, step: int, score: float | None = None) -> None:
+        """Saves the state unless it is broken."""
+        self._check_finite(step, self._state.totals)
+        if not bool(_all_finite(self._state.trainable)):
+            raise RunError(self._not_finite("weights", step))
+        variables = merge(self._state.trainable, self._frozen)[self._method.trained]
+        meta = {**self._plan.meta, "epochs": step / self._plan.steps_per_epoch}
+        self._checkpoints.save(step, variables, _extra(self._state), meta, score)
+
+    def _end_of_epoch(self, step: int, evaluate: Callable[[Variables, int], float | None] | None) -> None:
+        epoch = step // self._plan.steps_per_epoch
+        due = self._plan.evaluate_every and epoch % self._plan.evaluate_every == 0
+        self._check_finite(step, self._state.totals)
+        self.save(step, evaluate(self.variables, epoch) if evaluate is not None and due else None)
+
+    def _put(self, batch: Mapping[str, np.ndarray]) -> Batch:
+        return put_batch(batch, self._mesh, self._plan.accumulation)
+
+    def _log(self, step: int) -> dict[str, float]:
+        """Means since the last log line; this is the only place where the host waits for the devices."""
+        totals = self._check_finite(step, self._state.totals)
+        count = step - self._last_logged(step)
+        self._state = self._state.replace(totals=jax.tree.map(jnp.zeros_like, self._state.totals))
+        return {name: totals[name] / count for name in self._method.metrics}
+
+    def _last_logged(self, step: int) -> int:
+        return (step - 1) // self._plan.log_every * self._plan.log_every
+
+    def _check_finite(self, step: int, totals: Mapping[str, jax.Array]) -> dict[str, float]:
+        values = {name: float(x) for name, x in jax.device_get(totals).items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise RunError(self._not_finite(name, step))
+        return values
+
+    def _not_finite(self, what: str, step: int) -> str:
+        saved = self._checkpoints.saved_steps()
+        good = f"the last good checkpoint is step {saved[-1]} in {self._checkpoints.folder}" if saved else "none is saved yet"
+        return (
+            f"{what} became infinite or NaN between steps {self._last_logged(step)} and {step}; {good}; "
+            "lower --config.optimizer.learning_rate or look at the images of these steps"
+        )
+
+    def _agreed_to_stop(self, step: int) -> bool:
+        """Processes may receive a signal at different steps; they compare notes at every log line."""
+        if jax.process_count() == 1:
+            return stop_requested()
+        if step % self._plan.log_every:
+            return False
+        return bool(multihost_utils.process_allgather(np.asarray(stop_requested())).any())
+
+
+class _Clock:
+    """Images per second since the last question, without the first step, which compiles."""
+
+    def __init__(self, batch_size: int, step: int) -> None:
+        self._batch_size, self._step, self._time = batch_size, step, time.monotonic()
+
+    def images_per_second(self, step: int) -> float:
+        now = time.monotonic()
+        rate = (step - self._step) * self._batch_size / max(now - self._time, 1e-9)
+        self._step, self._time = step, now
+        return round(rate, 2)
+
+
+_all_finite = jax.jit(lambda tree: jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all())
+
+
+def _ahead(batches: HostBatches, put: Callable[[Mapping[str, np.ndarray]], Batch], size: int = 2) -> Iterator[Batch]:
+    """Moves batches to the devices `size` steps before they are needed."""
+    waiting: collections.deque[Batch] = collections.deque()
+    for batch in batches:
+        waiting.append(put(batch))
+        if len(waiting) > size:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _describe(values: Mapping[str, float], rate: float) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in values.items()) + f"  {rate:.1f} images/s"
+
+
+def _extra(state: TrainState) -> dict[str, Any]:
+    """Optimiser state and metric sums, flat by name."""
+    leaves = jax.tree_util.tree_leaves_with_path({"optimiser": state.opt_state, "totals": state.totals})
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
+
+
+def _resume(state: TrainState, network: str, restored: Restored) -> TrainState:
+    """The state as it was saved, checked name by name and shape by shape."""
+    saved = {f"{network}/{name}": x for name, x in flatten_dict(restored.variables, sep="/").items()}
+    trainable = {name: saved.get(name) for name in state.trainable}
+    expected, extra = _extra(state), dict(restored.extra)
+    for wanted, found in ((state.trainable, trainable), (expected, extra)):
+        wrong = [name for name, x in wanted.items() if np.shape(found.get(name)) != x.shape]
+        if wrong or wanted.keys() != found.keys():
+            raise CheckpointError(
+                f"step {restored.step} is of another network or optimiser (first difference: "
+                f"{(wrong or sorted(wanted.keys() ^ found.keys()))[0]}); choose another --workdir"
+            )
+    tree = jax.tree.structure({"optimiser": state.opt_state, "totals": state.totals})
+    filled = jax.tree.unflatten(tree, [extra[name] for name in expected])
+    return TrainState(jnp.asarray(restored.step, jnp.int32), trainable, filled["optimiser"], filled["totals"])
