@@ -1,0 +1,255 @@
+"""Between state dicts and Flax variables: strict, both ways, with every difference in one message.
+
+Variables are nested dictionaries {"params": {...}, "batch_stats": {...}} of arrays; a state dict is a flat
+dictionary with PyTorch's names and layouts. Nothing here copies numbers on the way in: arrays come out as
+transposed views.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from wsss_jax.errors import CheckpointError
+from wsss_jax.weights.networks import MXNET_DROPPED, NETWORKS, Entry, Network, mxnet_names
+
+Variables = dict[str, Any]
+_COLLECTIONS = ("params", "batch_stats")
+_LISTED = 12  # names that `detect_network` shows of each kind; strict loading shows all
+
+
+def to_variables(
+    tensors: Mapping[str, np.ndarray],
+    network: str,
+    *,
+    allow_missing: Collection[str] = (),
+    ignore: Collection[str] = (),
+    source: str = "tensors",
+) -> Variables:
+    """Turns the tensors of a file into the variables of a network.
+
+    Args:
+      tensors: by name, as `read_tensors` gives them; MXNet's names, `arg:`/`aux:` and `module.` are
+        understood.
+      network: a key of `NETWORKS`.
+      allow_missing: top-level modules (`fc8`) that the file need not have.
+      ignore: modules (`fc8`) or tensors that are left out if the file has them.
+      source: what messages call the tensors.
+
+    Returns:
+      {"params": ..., "batch_stats": ...} with views of the given arrays in Flax's layout and the file's type.
+      `num_batches_tracked` has no counterpart and is dropped; the file need not have it.
+
+    Raises:
+      CheckpointError: names do not match (all missing and unexpected ones are listed), a tensor has the wrong
+        number of axes, or the network is unknown.
+    """
+    found = torch_names(tensors, source)
+    found = {name: value for name, value in found.items() if not _is_under(name, ignore)}
+    entries = {entry.torch: entry for entry in find_network(network).entries()}
+    missing = [
+        name
+        for name, entry in entries.items()
+        if name not in found
+        and entry.path
+        and not (entry.head in allow_missing or _is_under(name, allow_missing))
+    ]
+    unexpected = [name for name in found if name not in entries]
+    if missing or unexpected:
+        raise CheckpointError(f"{source}: does not fit {network}: {_both_lists(missing, unexpected)}")
+    return _build(found, entries, source)
+
+
+def from_variables(
+    variables: Mapping[str, Any], network: str, *, source: str = "variables"
+) -> dict[str, np.ndarray]:
+    """Turns variables into a state dict that the references load strictly.
+
+    Args:
+      variables: {"params": ..., "batch_stats": ...}, exactly those of the network; other collections are not
+        allowed.
+      network: a key of `NETWORKS`; `resnet38_mxnet_a1` gives PyTorch's names too.
+      source: what messages call the variables.
+
+    Returns:
+      Arrays by PyTorch name, in PyTorch's order and layout (views where possible); `num_batches_tracked` is
+      zero.
+
+    Raises:
+      CheckpointError: variables are missing or unexpected (all are listed), or the network is unknown.
+    """
+    leaves = dict(flatten(variables))
+    entries = list(find_network(network).entries())
+    wanted = {entry.path for entry in entries if entry.path}
+    missing = ["/".join(path) for path in wanted - leaves.keys()]
+    unexpected = ["/".join(path) for path in leaves.keys() - wanted]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{source}: are not those of {network}: {_both_lists(sorted(missing), sorted(unexpected))}"
+        )
+    return {entry.torch: _to_torch(entry, leaves, source) for entry in entries}
+
+
+def detect_network(tensors: Mapping[str, np.ndarray], *, source: str = "tensors") -> str:
+    """The network that has exactly these tensors; of several with equal names the first in `NETWORKS`.
+
+    Raises:
+      CheckpointError: there is none; the message tells the nearest and how it differs.
+    """
+    if is_mxnet(tensors):
+        return "resnet38_mxnet_a1"
+    return _detect(set(torch_names(tensors, source)), lambda entry: entry.torch, source)
+
+
+def detect_variables(variables: Mapping[str, Any], *, source: str = "variables") -> str:
+    """The same for variables, whose names are those of Flax."""
+    found = {"/".join(path) for path, _ in flatten(variables)}
+    return _detect(found, lambda entry: "/".join(entry.path or ()), source)
+
+
+def _detect(found: set[str], name_of: Callable[[Entry], str], source: str) -> str:
+    differences = {}
+    for name, network in NETWORKS.items():
+        needed = {name_of(entry) for entry in network.entries() if entry.path}
+        every = {name_of(entry) for entry in network.entries()}
+        if needed <= found <= every:
+            return name
+        differences[name] = (sorted(needed - found), sorted(found - every))
+    nearest = min(differences, key=lambda name: sum(map(len, differences[name])))
+    lists = _both_lists(*differences[nearest], limit=_LISTED)
+    raise CheckpointError(f"{source}: no known network has these tensors; the nearest is {nearest}: {lists}")
+
+
+def check_against(
+    variables: Mapping[str, Any], expected: Mapping[str, Any], *, source: str = "variables"
+) -> None:
+    """Compares names and shapes with those of a network.
+
+    Args:
+      variables: nested dictionaries of arrays.
+      expected: the same of arrays, shapes (tuples) or `jax.eval_shape`'s structures.
+      source: what messages call the variables.
+
+    Raises:
+      CheckpointError: lists every variable that is missing, unexpected or of another shape.
+    """
+    found = {"/".join(path): tuple(np.shape(leaf)) for path, leaf in flatten(variables)}
+    wanted = {"/".join(path): _shape(leaf) for path, leaf in flatten(expected)}
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted]
+    shapes = [
+        f"{name} is {found[name]} instead of {wanted[name]}"
+        for name in wanted
+        if name in found and found[name] != wanted[name]
+    ]
+    if missing or unexpected or shapes:
+        raise CheckpointError(
+            f"{source}: does not fit the network: {_both_lists(missing, unexpected, shapes)}"
+        )
+
+
+def torch_names(tensors: Mapping[str, np.ndarray], source: str = "tensors") -> dict[str, np.ndarray]:
+    """The tensors under PyTorch's names: `module.` taken off if all have it, MXNet's names translated.
+
+    ImageNet's classifier of the MXNet file (`linear1000`) is dropped.
+
+    Raises:
+      CheckpointError: two names become one.
+    """
+    if is_mxnet(tensors):
+        return _from_mxnet(tensors, source)
+    named = dict(tensors)
+    while named and all(name.startswith("module.") for name in named):
+        named = {name.removeprefix("module."): value for name, value in named.items()}
+    return named
+
+
+def is_mxnet(tensors: Iterable[str]) -> bool:
+    """Whether names are MXNet's."""
+    return any(_bare(name).endswith(("_gamma", "_moving_mean", "_weight")) for name in tensors)
+
+
+def flatten(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(path, leaf) of nested dictionaries."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, (*path, str(key)))
+        else:
+            yield (*path, str(key)), value
+
+
+def insert(tree: Variables, path: tuple[str, ...], value: Any) -> None:
+    """Sets a leaf of nested dictionaries, making those that lack."""
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def find_network(name: str) -> Network:
+    """The network of that name.
+
+    Raises:
+      CheckpointError: there is none; the message lists them.
+    """
+    if name not in NETWORKS:
+        raise CheckpointError(f"unknown network {name!r}; known are {', '.join(sorted(NETWORKS))}")
+    return NETWORKS[name]
+
+
+def _from_mxnet(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    names = {_bare(theirs): ours for theirs, ours in mxnet_names().items()}
+    result: dict[str, np.ndarray] = {}
+    for theirs, value in tensors.items():
+        bare = _bare(theirs)
+        ours = names.get(bare, bare.replace("linear1000_", "linear1000."))
+        if ours in result:
+            raise CheckpointError(f"{source}: two arrays are called {bare}")
+        if ours not in MXNET_DROPPED:
+            result[ours] = value
+    return result
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("arg:").removeprefix("aux:")
+
+
+def _build(found: Mapping[str, np.ndarray], entries: Mapping[str, Entry], source: str) -> Variables:
+    variables: Variables = {collection: {} for collection in _COLLECTIONS}
+    for name, entry in entries.items():
+        if name not in found or entry.path is None:
+            continue
+        tensor = found[name]
+        if tensor.ndim != entry.rank:
+            raise CheckpointError(f"{source}: {name} has shape {tensor.shape}, {entry.rank} axes are needed")
+        insert(variables, entry.path, tensor.transpose(entry.axes) if entry.axes else tensor)
+    return variables
+
+
+def _to_torch(entry: Entry, leaves: Mapping[tuple[str, ...], Any], source: str) -> np.ndarray:
+    if entry.path is None:
+        return np.zeros((), np.int64)
+    array = np.asarray(leaves[entry.path])
+    if array.ndim != entry.rank:
+        raise CheckpointError(
+            f"{source}: {'/'.join(entry.path)} has shape {array.shape}, {entry.rank} axes are needed"
+        )
+    return array.transpose(np.argsort(entry.axes)) if entry.axes else array
+
+
+def _is_under(name: str, modules: Collection[str]) -> bool:
+    return any(name == module or name.startswith(module + ".") for module in modules)
+
+
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return tuple(leaf) if isinstance(leaf, tuple | list) else tuple(leaf.shape)
+
+
+def _both_lists(
+    missing: list[str], unexpected: list[str], shapes: list[str] | None = None, limit: int | None = None
+) -> str:
+    parts = []
+    for names, what in ((missing, "missing"), (unexpected, "unexpected"), (shapes or [], "of another shape")):
+        if names:
+            more = f", and {len(names) - limit} more" if limit and len(names) > limit else ""
+            parts.append(f"{len(names)} {what}: {', '.join(names[:limit])}{more}")
+    return "; ".join(parts)
