@@ -1,0 +1,253 @@
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from conftest import CLASSES, HOSTILE_ID, NAMES, THRESHOLDS, make_items, make_report
+from PIL import Image
+
+from wsss_jax.report import GalleryCam, GalleryItem, Series, select_gallery, voc_palette, write_report
+from wsss_jax.report.gallery import score_maps, thumbnail_size
+from wsss_jax.report.page import render
+
+VOID_TAGS = {"meta", "link", "img", "input", "path", "circle", "rect"}
+
+
+class Page(HTMLParser):
+    """Elements of a page as (tag, attributes), its texts, and a check that every element is closed."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.texts, self.open = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID_TAGS:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag, css_class=None):
+        found = [attrs for name, attrs in self.elements if name == tag]
+        return [a for a in found if css_class is None or css_class in (a.get("class") or "").split()]
+
+
+@pytest.fixture
+def page(report):
+    return Page(render(report))
+
+
+def decode(uri):
+    kind, content = re.fullmatch(r"data:image/(\w+);base64,(.*)", uri).groups()
+    return kind, Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+def test_every_address_is_embedded(report, page):
+    for tag, attrs in page.elements:
+        for key in ("src", "href", "srcset", "action", "data", "poster", "xlink:href", "style"):
+            value = attrs.get(key)
+            assert value is None or value.startswith("data:") or (key == "style" and "url" not in value), (
+                tag,
+                key,
+            )
+    text = re.sub(r"data:image/\w+;base64,[A-Za-z0-9+/=]*", "", render(report))
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|\bfetch\(|XMLHttpRequest|import\(", text)
+
+
+def test_policy_allows_only_the_page_s_own_script(page):
+    (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert re.search(r"script-src 'sha256-[A-Za-z0-9+/]+='", policy)
+    assert len(page.all("script")) == 2
+    assert not any(key.startswith("on") for _, attrs in page.elements for key in attrs)
+
+
+def test_hostile_names_stay_text(report, page):
+    source = render(report)
+    for hostile in ("<script>alert", "<img src=x", 'bar" onload', "OC-CSE <b>", "<title>\n", "Versions <i>"):
+        assert hostile not in source
+    assert any(CLASSES[1] in text for text in page.texts)
+    assert HOSTILE_ID in page.texts
+    assert {a["data-id"] for a in page.all("article", "card")} == {"a1", HOSTILE_ID, "c3"}
+
+
+def test_template_signs_in_names_are_kept():
+    source = render(make_report(title="$data costs $5 ${x}", gallery_note="</script><!-- part: curve -->"))
+    assert "<h1>$data costs $5 ${x}</h1>" in source
+    assert "&lt;/script&gt;&lt;!-- part: curve --&gt;" in source
+
+
+def script_data(page):
+    return next(json.loads(text) for text in page.texts if text.startswith("{") and "thresholds" in text)
+
+
+def test_script_gets_thresholds_curves_and_colours(report, page):
+    data = script_data(page)
+    assert data["thresholds"] == list(THRESHOLDS)
+    assert THRESHOLDS[data["start"]] == 0.15
+    for curve, result in zip(data["curves"], report.results, strict=True):
+        np.testing.assert_allclose(curve, result.metrics["miou_curve"], atol=5e-5)
+    assert data["palette"] == voc_palette().tobytes().hex()
+
+
+def test_embedded_maps_are_the_quantised_scores(report, page):
+    canvases = page.all("canvas", "map")
+    assert len(canvases) == 3 * len(NAMES)
+    for item, first in zip(report.gallery, range(0, 6, 2), strict=True):
+        for name, attrs in zip(NAMES, canvases[first : first + 2], strict=True):
+            cam = item.cams[name]
+            order = np.argsort(cam.keys)
+            (best_kind, best), (labels_kind, labels) = (
+                decode(attrs["data-best"]),
+                decode(attrs["data-labels"]),
+            )
+            assert best_kind == labels_kind == "png"
+            np.testing.assert_array_equal(np.asarray(best), np.round(255 * cam.cam.max(axis=0)))
+            expected = (cam.keys[order] + 1)[cam.cam[order].argmax(axis=0)]
+            np.testing.assert_array_equal(np.asarray(labels), expected)
+
+
+def test_embedded_truth_is_a_palette_png(report, page):
+    pictures = [decode(a["src"])[1] for a in page.all("img", "map")]
+    for item, picture in zip(report.gallery, pictures, strict=True):
+        np.testing.assert_array_equal(np.asarray(picture), item.mask)
+    photos = page.all("img", "photo")
+    assert len(photos) == 3
+    assert all(attrs["alt"] for attrs in page.all("img"))
+
+
+def test_every_score_says_what_it_is(report, page):
+    text = " ".join(page.texts)
+    for result in report.results:
+        fixed, oracle = result.metrics["fixed"], result.metrics["oracle"]
+        assert f"{fixed['miou']:.2f}" in page.texts
+        assert f"at background score {fixed['threshold']:g}, fixed beforehand" in text
+        assert f"at {oracle['threshold']:g} (oracle: the best on this split itself)" in text
+    for words in ("eval_cam, method cse", "train of shapes", "0.5, 1", "count as IoU 0", "77ab01c477ab"):
+        assert page.texts.count(words) == 2
+    widths = [attrs["style"] for attrs in page.all("i") if attrs.get("style", "").startswith("width")]
+    expected = [f"width:{r.metrics['fixed']['iou'][c]:.2f}%" for c in range(4) for r in report.results]
+    assert widths == expected
+
+
+def test_controls_have_labels(page):
+    labels = {attrs.get("for") for attrs in page.all("label")}
+    assert "threshold" in labels
+    assert len(page.all("label")) == 4
+    assert all(attrs.get("aria-label") for attrs in page.all("svg"))
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_label_maps_alone_have_neither_curve_nor_slider(label_map_report):
+    page = Page(render(label_map_report))
+    assert not page.all("svg")
+    assert not page.all("input")
+    assert not page.all("canvas")
+    assert "CRF" in page.texts
+    assert "alpha 4" in page.texts
+    assert "seg (label maps)" in " ".join(page.texts)
+
+
+def test_gallery_without_curve_keeps_a_slider(label_map_report):
+    items = [
+        GalleryItem(image_id=item.image_id, image=item.image, mask=None, cams={"seg": item.cams[NAMES[0]]})
+        for item in make_items()
+    ]
+    page = Page(render(make_report(results=label_map_report.results, gallery=items)))
+    assert len(page.all("canvas")) == 3
+    assert script_data(page)["thresholds"][20] == 0.2
+    assert page.texts.count("no ground truth") == 3
+
+
+def test_report_is_written_whole_and_alone(tmp_path, report):
+    path = tmp_path / "report" / "index.html"
+    write_report(path, report)
+    assert path.read_text("utf-8") == render(report)
+    assert [entry.name for entry in path.parent.iterdir()] == ["index.html"]
+
+
+def test_large_pictures_shrink_and_a_full_gallery_stays_small(tmp_path):
+    rng = np.random.default_rng(0)
+    image = np.repeat(np.repeat(rng.integers(0, 256, (47, 63, 3)), 8, 0), 8, 1).astype(np.uint8)
+    cam = np.linspace(0, 1, image.shape[1], dtype=np.float32)[None, None] * np.ones(
+        (2, image.shape[0], 1), np.float32
+    )
+    cams = {name: GalleryCam(keys=np.array([0, 1]), cam=cam) for name in NAMES}
+    mask = np.zeros(image.shape[:2], np.uint8)
+    items = [GalleryItem(image_id=str(i), image=image, mask=mask, cams=cams) for i in range(24)]
+    write_report(tmp_path / "r.html", make_report(gallery=items))
+    assert (tmp_path / "r.html").stat().st_size < 5e6
+    assert thumbnail_size((376, 504)) == (191, 256)
+    assert thumbnail_size((2000, 1)) == (256, 1)
+    assert thumbnail_size((100, 200)) == (100, 200)
+
+
+def test_score_maps_prefer_the_lowest_class_and_clip():
+    cam = np.float32([[[0.5, 1.5, -1.0]], [[0.5, 0.2, -2.0]]])
+    maps = score_maps(GalleryCam(keys=np.array([4, 1]), cam=cam), (1, 3))
+    assert maps.best.tolist() == [[128, 255, 0]]
+    assert maps.labels.tolist() == [[2, 5, 2]]
+    assert maps.at(0.5).tolist() == [[2, 5, 0]]
+    assert maps.at(128 / 255).tolist() == [[0, 5, 0]]
+    empty = score_maps(GalleryCam(keys=np.zeros(0, int), cam=np.zeros((0, 1, 3), np.float32)), (1, 3))
+    assert empty.at(0.0).tolist() == [[0, 0, 0]]
+
+
+def test_select_gallery_takes_best_and_worst():
+    scores = {f"i{n}": n / 10 for n in range(10)} | {"none": None}
+    assert select_gallery(scores, 4) == ("i9", "i8", "i1", "i0")
+    assert select_gallery(scores, 3) == ("i9", "i8", "i0")
+    assert select_gallery({"b": 0.5, "a": 0.5, "c": 0.5}, 2) == ("a", "c")
+    assert select_gallery({"b": None, "a": None}, 5) == ("a", "b")
+    assert select_gallery(scores, 1) == ("i9",)
+    assert len(select_gallery(scores)) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (lambda r: {"results": ()}, "1 to 4 results"),
+        (lambda r: {"results": [r.results[0]] * 2}, "different names"),
+        (lambda r: {"classes": ("a", "b", "c")}, "other classes"),
+        (lambda r: {"gallery": list(r.gallery) * 9}, "27 pictures"),
+        (lambda r: {"results": r.results[:1]}, r"has a CAM of 'OC-CSE <b>'"),
+        (lambda r: {"training": [Series(name="l", x=[0], y=[1])] * 5}, "5 training curves"),
+    ],
+)
+def test_unusable_reports_are_refused(report, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_report(**changes(report))
+
+
+def test_unusable_gallery_items_are_refused():
+    image, cam = np.zeros((2, 3, 3), np.uint8), np.zeros((1, 2, 3), np.float32)
+
+    def item(**changes):
+        values = {"image_id": "a1", "image": image, "mask": None, "cams": {}} | changes
+        return GalleryItem(**values)
+
+    with pytest.raises(ValueError, match="picture 'a1' is float32"):
+        item(image=image.astype(np.float32))
+    with pytest.raises(ValueError, match="mask of 'a1'"):
+        item(mask=np.zeros((3, 2), np.uint8))
+    with pytest.raises(ValueError, match="CAM 'x' of 'a1'"):
+        item(cams={"x": GalleryCam(keys=np.array([0, 1]), cam=cam)})
+    with pytest.raises(ValueError, match="keys outside"):
+        make_report(gallery=[item(cams={NAMES[0]: GalleryCam(keys=np.array([3]), cam=cam)})])
+    with pytest.raises(ValueError, match="series 'l' has 2 x and 1 y"):
+        Series(name="l", x=[0, 1], y=[1])

@@ -1,0 +1,153 @@
+"""What a report shows: frozen descriptions that the stage fills in and `write_report` draws."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+MAX_RESULTS = 4  # as many as there are colours that stay apart on both schemes
+MAX_GALLERY = 24
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """One scored system or stage.
+
+    Attributes:
+      name: distinguishes it in this report, for example `classifier` and `OC-CSE`.
+      metrics: a dictionary as `wsss_jax.evaluation.summarise` or `summarise_labels` makes it.
+    """
+
+    name: str
+    metrics: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """One training curve: y (any unit) over x (steps or epochs); values that are not finite leave gaps."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"series {self.name!r} has {len(self.x)} x and {len(self.y)} y values")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class GalleryCam:
+    """A CAM of one picture.
+
+    Attributes:
+      keys: int32[K], 0-based classes.
+      cam: float32[K, H, W] at the picture's size, 0..1.
+      miou: the picture's own mean IoU in 0..1 (`wsss_jax.evaluation.image_miou`), by which the gallery is
+        sorted; None where there is no ground truth.
+    """
+
+    keys: np.ndarray
+    cam: np.ndarray
+    miou: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class GalleryItem:
+    """One picture of the gallery.
+
+    Attributes:
+      image_id: its id.
+      image: uint8[H, W, 3] RGB.
+      mask: uint8[H, W] ground truth (0 background, c + 1 class c, 255 void), or None.
+      cams: CAM by name of the result that it belongs to; not every result needs one.
+    """
+
+    image_id: str
+    image: np.ndarray
+    mask: np.ndarray | None
+    cams: Mapping[str, GalleryCam]
+
+    def __post_init__(self) -> None:
+        size = self.image.shape[:2]
+        if self.image.shape != (*size, 3) or self.image.dtype != np.uint8:
+            raise ValueError(
+                f"picture {self.image_id!r} is {self.image.dtype}{list(self.image.shape)}, not uint8[H, W, 3]"
+            )
+        if self.mask is not None and (self.mask.shape != size or self.mask.dtype != np.uint8):
+            raise ValueError(
+                f"mask of {self.image_id!r} is {self.mask.dtype}{list(self.mask.shape)}, "
+                f"not uint8{list(size)}"
+            )
+        for name, cam in self.cams.items():
+            if cam.cam.shape != (len(cam.keys), *size):
+                raise ValueError(
+                    f"CAM {name!r} of {self.image_id!r} has shape {cam.cam.shape} for {len(cam.keys)} keys "
+                    f"and a picture of size {size}"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """Everything that a report shows.
+
+    Attributes:
+      title: heading of the page.
+      summary: label -> text about the run: method, dataset, split, weights, date, versions.
+      classes: the C foreground class names.
+      results: 1 to 4 results with different names, drawn in this order; the first one sorts the gallery.
+      gallery: up to 24 pictures; `select_gallery` picks the best and the worst of a split.
+      gallery_note: says how the pictures were picked.
+      training: training curves, drawn in one plot; empty for none.
+    """
+
+    title: str
+    summary: Mapping[str, str]
+    classes: Sequence[str]
+    results: Sequence[Result]
+    gallery: Sequence[GalleryItem] = ()
+    gallery_note: str = ""
+    training: Sequence[Series] = ()
+
+    def __post_init__(self) -> None:
+        names = [result.name for result in self.results]
+        if not 1 <= len(names) <= MAX_RESULTS or len(set(names)) < len(names):
+            raise ValueError(f"a report shows 1 to {MAX_RESULTS} results of different names, not {names}")
+        if len(self.gallery) > MAX_GALLERY:
+            raise ValueError(
+                f"{len(self.gallery)} pictures in the gallery, at most {MAX_GALLERY}: use select_gallery"
+            )
+        if len(self.training) > MAX_RESULTS:
+            raise ValueError(f"{len(self.training)} training curves, at most {MAX_RESULTS}")
+        for result in self.results:
+            if list(result.metrics["classes"]) != list(self.classes):
+                raise ValueError(f"result {result.name!r} was scored on other classes than the report's")
+        for item in self.gallery:
+            self._check_item(item, names)
+
+    def _check_item(self, item: GalleryItem, names: Sequence[str]) -> None:
+        for name, cam in item.cams.items():
+            if name not in names:
+                raise ValueError(f"picture {item.image_id!r} has a CAM of {name!r}; the results are {names}")
+            if len(cam.keys) and not 0 <= np.min(cam.keys) <= np.max(cam.keys) < len(self.classes):
+                raise ValueError(
+                    f"CAM {name!r} of {item.image_id!r}: keys outside 0..{len(self.classes) - 1}"
+                )
+
+
+def select_gallery(scores: Mapping[str, float | None], limit: int = MAX_GALLERY) -> tuple[str, ...]:
+    """Ids of the pictures to show: half of them the best, half the worst, best first.
+
+    Args:
+      scores: image id -> the picture's score; pictures without one (None) are chosen only if nothing else is.
+      limit: number of ids wanted.
+
+    Returns:
+      At most `limit` ids; equal scores are ordered by id, so that the choice is reproducible.
+    """
+    scored = sorted((-score, image_id) for image_id, score in scores.items() if score is not None)
+    ids = [image_id for _, image_id in scored] or sorted(scores)
+    if len(ids) <= limit:
+        return tuple(ids)
+    best, worst = (limit + 1) // 2, limit // 2
+    return tuple(ids[:best] + ids[len(ids) - worst :])

@@ -1,0 +1,87 @@
+"""Pictures of scores and labels: heat overlays, label overlays and palette PNG files."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wsss_jax.report.files import write_whole
+from wsss_jax.report.palette import heat_scale, voc_palette
+
+_GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
+
+
+def cam_overlay(image: np.ndarray, cam: np.ndarray, *, opacity: float = 0.8) -> np.ndarray:
+    """Draws one class's scores over a picture.
+
+    The picture turns grey and the heat colour covers it the more the higher the score, so that regions
+    without evidence stay recognisable.
+
+    Args:
+      image: uint8[H, W, 3] RGB.
+      cam: float[H, W]; clipped to 0..1.
+      opacity: cover of the heat colour at score 1, in 0..1.
+
+    Returns:
+      uint8[H, W, 3] RGB.
+
+    Raises:
+      ValueError: sizes differ or the opacity is out of range.
+    """
+    _check_size(image, cam)
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is {opacity}; it must lie in 0..1")
+    score = np.clip(np.nan_to_num(cam.astype(np.float32)), 0, 1)
+    grey = (image.astype(np.float32) @ _GREY_WEIGHTS)[..., None]
+    heat = heat_scale()[np.round(score * 255).astype(np.uint8)].astype(np.float32)
+    cover = (opacity * np.sqrt(score))[..., None]
+    return np.round(grey * (1 - cover) + heat * cover).astype(np.uint8)
+
+
+def label_overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
+    """Draws a label map over a picture in VOC colours; background (0) leaves the picture as it is.
+
+    Args:
+      image: uint8[H, W, 3] RGB.
+      labels: uint8[H, W].
+      opacity: cover of the class colours, in 0..1.
+
+    Returns:
+      uint8[H, W, 3] RGB.
+
+    Raises:
+      ValueError: sizes differ or the opacity is out of range.
+    """
+    _check_size(image, labels)
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is {opacity}; it must lie in 0..1")
+    cover = np.where(labels > 0, np.float32(opacity), np.float32(0))[..., None]
+    blend = image * (1 - cover) + voc_palette()[labels] * cover
+    return np.round(blend).astype(np.uint8)
+
+
+def palette_png(labels: np.ndarray) -> bytes:
+    """A label map uint8[H, W] as an 8-bit palette PNG file with the VOC palette."""
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise ValueError(f"a label map is uint8[H, W], not {labels.dtype}{list(labels.shape)}")
+    picture = Image.fromarray(labels)
+    picture.putpalette(voc_palette().tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def save_palette_png(path: str | Path, labels: np.ndarray) -> None:
+    """Writes a label map uint8[H, W] as a palette PNG, whole or not at all.
+
+    Readers get the labels back as the file's indices; viewers show them in VOC colours.
+    """
+    write_whole(path, palette_png(labels))
+
+
+def _check_size(image: np.ndarray, plane: np.ndarray) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"a picture is uint8[H, W, 3], not {image.dtype}{list(image.shape)}")
+    if plane.shape != image.shape[:2]:
+        raise ValueError(f"sizes differ: picture {image.shape[:2]}, map {plane.shape}")

@@ -1,0 +1,199 @@
+"""The parts of the page above the gallery: run, headline scores, IoU per class, curves."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from wsss_jax.report.charts import Line, Mark, line_chart
+from wsss_jax.report.contents import ReportData, Result, Series
+from wsss_jax.report.palette import voc_palette
+
+# Each chart is drawn for a laptop, a tablet and a phone, so that its text keeps its size; the style sheet
+# shows the one that fits.
+_SIZES = (("wide", 1120, 380), ("medium", 680, 340), ("narrow", 340, 300))
+_MAX_POINTS = 400  # per training curve; more cannot be told apart on a screen
+
+
+def summary_list(summary: Mapping[str, str]) -> str:
+    """The run's labels and texts as a definition list."""
+    return "".join(
+        f"<div><dt>{escape(key)}</dt><dd>{escape(text)}</dd></div>" for key, text in summary.items()
+    )
+
+
+def headline_card(index: int, result: Result) -> str:
+    """One result's scores, each with its threshold, and what was scored how."""
+    metrics = result.metrics
+    fixed = metrics["fixed"]
+    rule = (
+        "" if fixed["threshold"] is None else f"at background score {fixed['threshold']:g}, fixed beforehand"
+    )
+    others = [
+        _secondary_score(metrics[kind], text)
+        for kind, text in (
+            ("chosen", f"chosen on {escape(str((metrics['chosen'] or {}).get('split', '')))}"),
+            ("oracle", "oracle: the best on this split itself"),
+        )
+        if metrics[kind] is not None
+    ]
+    rows = "".join(f"<div><dt>{key}</dt><dd>{escape(text)}</dd></div>" for key, text in _conditions(metrics))
+    return (
+        f'<article class="headline line{index}"><h3><i class="key line{index}"></i>{escape(result.name)}</h3>'
+        f'<p class="big">{fixed["miou"]:.2f}<small>mIoU %</small></p><p class="rule">{rule}</p>'
+        f'{"".join(others)}<dl class="conditions">{rows}</dl></article>'
+    )
+
+
+def _secondary_score(point: Mapping[str, Any], text: str) -> str:
+    return f'<p class="other"><b>{point["miou"]:.2f}</b> at {point["threshold"]:g} ({text})</p>'
+
+
+def _conditions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What every score must say about itself, as pairs of label and text."""
+    crf = metrics["crf"]
+    flip = {None: "not stated", True: "yes", False: "no"}[metrics["flip"]]
+    scales = metrics["scales"]
+    absent = "count as IoU 0" if metrics["absent_classes"] == "zero" else "left out of the mean"
+    return [
+        ("Stage", f"{metrics['stage']}, method {metrics['method']}"),
+        ("Split", f"{metrics['split']} of {metrics['dataset']}"),
+        ("Images", f"{metrics['images']:,}"),
+        ("Scales", "not stated" if not scales else ", ".join(f"{scale:g}" for scale in scales)),
+        ("Flipped too", flip),
+        ("CRF", "no" if not crf else ("yes" if crf is True else str(crf))),
+        ("Classes from", str(metrics["class_filter"] or "not stated")),
+        ("Absent classes", absent),
+        ("List", (metrics["list_sha256"] or "not stated")[:12]),
+        ("Weights", (metrics["weights_sha256"] or "not stated")[:12]),
+    ]
+
+
+def class_rows(report: ReportData) -> str:
+    """IoU of every class at the fixed thresholds, one bar per result."""
+    rows = []
+    for label, name in enumerate(["background", *report.classes]):
+        bars = "".join(
+            _bar(index, result.name, result.metrics["fixed"]["iou"][label])
+            for index, result in enumerate(report.results)
+        )
+        title = f'<span class="class-name">{swatch(label)}{escape(name)}</span>'
+        rows.append(f'<li>{title}<span class="bars">{bars}</span></li>')
+    return "".join(rows)
+
+
+def _bar(index: int, name: str, iou: float | None) -> str:
+    hidden = f'<span class="hidden">{escape(name)}: </span>'
+    if iou is None:
+        return f'<span class="bar"><span class="track"></span><b>{hidden}–</b></span>'
+    return (
+        f'<span class="bar"><span class="track"><i class="line{index}" style="width:{iou:.2f}%"></i></span>'
+        f"<b>{hidden}{iou:.1f}</b></span>"
+    )
+
+
+def swatch(label: int) -> str:
+    """A small square in a label's VOC colour."""
+    red, green, blue = voc_palette()[label]
+    return f'<i class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></i>'
+
+
+def legend(names: Iterable[str]) -> str:
+    """List items of names with their colours."""
+    return "".join(f'<li><i class="key line{i}"></i>{escape(name)}</li>' for i, name in enumerate(names))
+
+
+def curve_legend(results: Sequence[Result]) -> str:
+    """Names of the results and the signs of the points marked on their curves."""
+    signs = [("fixed", "fixed"), ("oracle", "oracle")]
+    if any(result.metrics["chosen"] for result in results):
+        signs.append(("chosen", "chosen on another split"))
+    items = "".join(f'<li><i class="sign {kind}"></i>{text}</li>' for kind, text in signs)
+    return legend(result.name for result in results) + items
+
+
+def readouts(results: Sequence[Result]) -> str:
+    """Places where the script writes every result's mIoU at the slider's threshold."""
+    return "".join(
+        f'<li data-line="{i}"><i class="key line{i}"></i>{escape(result.name)} '
+        '<output for="threshold">–</output></li>'
+        for i, result in enumerate(results)
+        if result.metrics["thresholds"]
+    )
+
+
+def threshold_charts(results: Sequence[Result]) -> str:
+    """mIoU against the background score for all results that have a curve; empty if none has."""
+    lines = [
+        Line(
+            name=result.name,
+            x=result.metrics["thresholds"],
+            y=result.metrics["miou_curve"],
+            colour=index,
+            marks=_marks(result),
+        )
+        for index, result in enumerate(results)
+        if result.metrics["thresholds"]
+    ]
+    if not lines:
+        return ""
+    description = "mIoU in percent against the background score. " + " ".join(
+        f"{line.name}: {'; '.join(mark.text for mark in line.marks)}." for line in lines
+    )
+    labels = ("background score (threshold)", "mIoU %")
+    return "".join(
+        line_chart(
+            lines,
+            width=width,
+            height=height,
+            labels=labels,
+            description=description,
+            css_class=f"{name} sweep",
+            cursor=True,
+        )
+        for name, width, height in _SIZES
+    )
+
+
+def _marks(result: Result) -> list[Mark]:
+    points = [(kind, result.metrics[kind]) for kind in ("oracle", "chosen", "fixed")]
+    return [
+        Mark(
+            x=point["threshold"],
+            y=point["miou"],
+            kind=kind,
+            text=f"{result.name}, {kind}: {point['miou']:.2f} at {point['threshold']:g}",
+        )
+        for kind, point in points
+        if point is not None
+    ]
+
+
+def training_charts(series: Sequence[Series]) -> str:
+    """Training curves in one plot; empty without a finite value."""
+    lines = [
+        Line(name=entry.name, x=entry.x[:: _stride(entry)], y=entry.y[:: _stride(entry)], colour=index)
+        for index, entry in enumerate(series)
+    ]
+    if not any(math.isfinite(value) for line in lines for value in line.y):
+        return ""
+    description = "Training: " + "; ".join(
+        f"{entry.name} from {entry.y[0]:.4g} to {entry.y[-1]:.4g} in {len(entry.y)} values"
+        for entry in series
+        if entry.y
+    )
+    return "".join(
+        line_chart(
+            lines,
+            width=width,
+            height=height,
+            labels=("step", "loss"),
+            description=description,
+            css_class=name,
+        )
+        for name, width, height in _SIZES
+    )
+
+
+def _stride(series: Series) -> int:
+    return max(1, -(-len(series.y) // _MAX_POINTS))
