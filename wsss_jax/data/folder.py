@@ -17,6 +17,7 @@ import dataclasses
 import difflib
 import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -134,7 +135,9 @@ class Folder:
         if name in self.classes:
             return self.classes.index(name)
         near = difflib.get_close_matches(name, self.classes, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "separate classes by ';' and spell them as there"
+        hint = f"did you mean {near[0]!r}?" if near else f"it lists {', '.join(self.classes)}"
+        if re.split(r"[|,/\s]", name)[0] in self.classes:
+            hint = "separate classes by ';'"
         raise DataError(f"{where}: {name!r} is not in classes.txt; {hint}")
 
     def _resolve(self, entry: str, where: str) -> str:

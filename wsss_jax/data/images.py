@@ -45,6 +45,7 @@ def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
         if picture.mode in _SIXTEEN_BIT:
             high = np.clip(np.asarray(picture), 0, 65535).astype(np.uint16) >> 8
             return np.repeat(high.astype(np.uint8)[:, :, None], 3, axis=2)
+        picture.info.pop("transparency", None)  # dropped; Pillow would warn
         if picture.mode != "F":
             return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
     raise DataError(

@@ -104,8 +104,10 @@ class BatchLoader(Iterator[Sample]):
         """
         if not 0 <= process_index < process_count:
             raise ValueError(f"process_index {process_index} is not in [0, {process_count})")
-        if start_batch < 0:
-            raise ValueError(f"start_batch is {start_batch}, but must be 0 or more")
+        if start_batch < 0 or prefetch < 1:
+            raise ValueError(
+                f"start_batch is {start_batch} and prefetch is {prefetch}, must be 0 and 1 or more"
+            )
         if not 0 <= seed < 2**32:
             raise ConfigError(f"seed is {seed}, but must lie in [0, 2**32 - 1]")
         self.steps_per_epoch = steps_per_epoch(len(ids), batch_size * process_count)

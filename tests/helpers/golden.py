@@ -1,0 +1,44 @@
+"""The golden files, and the rule by which stand-ins for published weights are made.
+
+The published weights are hundreds of megabytes; golden files hold inputs and outputs only, and every tensor of a
+state dict is drawn from a generator seeded by its own name, so that the same (seed, name, shape) gives the same
+numbers on every machine (NumPy freezes `RandomState`).
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "golden"  # the large ones; absent in a fresh clone
+
+
+def names(network: str, divide: int = 1) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of a state dict; `divide` makes it narrower (kernels, and the image's 3 channels, stay)."""
+    shapes = json.loads((GOLDEN / "names" / f"{network}.json").read_text())
+    return {name: tuple(_narrow(n, i, divide) for i, n in enumerate(shape)) for name, shape in shapes.items()}
+
+
+def tensor(seed: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The float32 tensor that stands for `name` (`num_batches_tracked`: an int64 zero)."""
+    rng = np.random.RandomState(zlib.crc32(f"{seed}:{name}".encode()))
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "num_batches_tracked":
+        return np.zeros(shape, np.int64)
+    if leaf == "running_mean" or (len(shape) <= 1 and leaf == "bias"):
+        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    if leaf == "running_var" or len(shape) <= 1:
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+
+def state_dict(seed: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """A whole state dict for {name: shape}."""
+    return {name: tensor(seed, name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def _narrow(extent: int, axis: int, divide: int) -> int:
+    return extent if axis > 1 or extent == 3 else max(1, extent // divide)
