@@ -25,8 +25,9 @@ SPLITS = ("train", "val")
 SUPERSAMPLING = 2
 OBJECT_COUNTS = (0.3, 0.4, 0.3)  # probability of 1, 2, 3 objects
 REPEATED = 0.2  # probability that a class may occur twice
-SIZE_RANGE = (0.2, 0.38)  # half the object's longer side as a share of the image size
-PLACEMENT_TRIES = 5
+SIZE_RANGE = (0.27, 0.43)  # half the object's longer side as a share of the image size
+CROWDED = (1.0, 0.88, 0.76)  # factor of the size where there are 1, 2, 3 objects
+PLACEMENT_TRIES = 6
 MIN_VISIBLE = 0.65  # share of every part that later objects must leave uncovered
 TINT = 0.09
 TEXTURE = 0.05
@@ -195,13 +196,14 @@ def _scene(key: tuple[int, ...], image_size: int) -> Scene:
     owner, areas = np.zeros(size, np.uint8), np.zeros(1, int)
     count = 1 + int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
     for figure in rng.choice(len(FIGURES), size=count, replace=rng.random() < REPEATED).tolist():
-        for _ in range(PLACEMENT_TRIES):
-            drawn = _draw(figure, _random_pose(rng, image_size, size, objects), size)
-            attempt = _stamp(owner, drawn, len(objects))
-            visible = np.bincount(attempt.ravel(), minlength=2 * len(objects) + 3)
+        for attempt in range(PLACEMENT_TRIES):
+            scale = image_size * CROWDED[count - 1] * 0.92**attempt
+            drawn = _draw(figure, _random_pose(rng, scale, size, objects), size)
+            stamped = _stamp(owner, drawn, len(objects))
+            visible = np.bincount(stamped.ravel(), minlength=2 * len(objects) + 3)
             if np.all(visible[1:-2] >= MIN_VISIBLE * areas[1:]):
                 objects.append(drawn)
-                owner, areas = attempt, np.concatenate([areas, visible[-2:]])
+                owner, areas = stamped, np.concatenate([areas, visible[-2:]])
                 break
     return Scene(tuple(objects), owner)
 
@@ -227,11 +229,9 @@ def _shrink(values: NDArray) -> Floats:
     return sum(phases[1:], start=phases[0]) / np.float32(s * s)
 
 
-def _random_pose(
-    rng: np.random.Generator, image_size: int, size: tuple[int, int], others: list[Drawn]
-) -> Pose:
+def _random_pose(rng: np.random.Generator, scale: float, size: tuple[int, int], others: list[Drawn]) -> Pose:
     """A pose inside the picture; of a few places the one that is farthest from the objects already there."""
-    radius, stretch = image_size * rng.uniform(*SIZE_RANGE), math.exp(rng.uniform(-0.2, 0.2))
+    radius, stretch = scale * rng.uniform(*SIZE_RANGE), math.exp(rng.uniform(-0.2, 0.2))
     half = (min(radius / stretch, 0.38 * size[0]), min(radius * stretch, 0.38 * size[1]))
     pose = Pose((0, 0), half, rng.uniform(-0.7, 0.7), bool(rng.random() < 0.5))
     low = [min(e, n / 2) for e, n in zip(pose.extent(), size, strict=True)]
