@@ -13,7 +13,7 @@ from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.ops.resize import resize_valid
 from wsss_jax.ops.valid import after_stride, flip_valid
-from wsss_jax.training.sharding import replicated, split
+from wsss_jax.sharding import replicated, split
 
 
 class PaddedBatch(NamedTuple):

@@ -22,7 +22,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from wsss_jax.errors import CheckpointError, RunError
-from wsss_jax.training.sharding import to_host
+from wsss_jax.sharding import to_host
 
 _NOT_EVALUATED = -1.0
 

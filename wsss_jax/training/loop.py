@@ -22,7 +22,7 @@ from wsss_jax.method import Method, Variables
 from wsss_jax.progress import Progress
 from wsss_jax.training.checkpoints import Checkpoints, Restored
 from wsss_jax.training.metrics import MetricWriter
-from wsss_jax.training.sharding import put_batch, replicated
+from wsss_jax.sharding import put_batch, replicated
 from wsss_jax.training.step import Batch, TrainState, make_train_step, merge, partition
 
 HostBatches = Iterable[Mapping[str, np.ndarray]]

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from wsss_jax.method import Method, Metrics, Progress, Variables
 from wsss_jax.ops.normalise import normalise_crops
-from wsss_jax.training.sharding import replicated
+from wsss_jax.sharding import replicated
 
 FlatVariables = dict[str, jax.Array]  # by 'network/collection/module/.../leaf'
 Batch = Mapping[str, jax.Array]

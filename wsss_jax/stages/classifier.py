@@ -1,0 +1,27 @@
+"""Stage `classifier`: the ordinary classifier that judges class-specific erasing, as a run within the run."""
+
+from ml_collections import ConfigDict
+
+from wsss_jax.stages.context import Run
+
+
+def classifier_config(config: ConfigDict) -> ConfigDict:
+    """The run's own settings with those of section `classifier` in their place, for the method `cam`.
+
+    A classifier that starts from 'classifier' would start from itself, so `init_from` must be set there too then.
+    """
+    nested = ConfigDict(config.to_dict())
+    nested.method = "cam"
+    nested.classifier = ConfigDict()
+    nested.cse.classifier_from = ""
+    nested.update(config.classifier)
+    return nested
+
+
+def classifier(run: Run) -> None:
+    """Trains and evaluates the ordinary classifier, unless `cse.classifier_from` names one."""
+    from wsss_jax.stages.run import run_stages_of
+
+    if run.config.cse.classifier_from:
+        return run.say(f"classifier: {run.config.cse.classifier_from}")
+    run_stages_of(classifier_config(run.config), run.layout.classifier, ("train", "infer_cam", "eval_cam"))

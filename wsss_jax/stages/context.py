@@ -1,0 +1,140 @@
+"""What every stage is given: configuration, data, method, devices and the run's folder."""
+
+import functools
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+import wsss_jax
+from wsss_jax.config import flatten, validate
+from wsss_jax.data.source import Source, label_matrix, make_source
+from wsss_jax.errors import ConfigError, RunError
+from wsss_jax.files import remove_temporary, write_json
+from wsss_jax.method import Method
+from wsss_jax.methods import make_method
+from wsss_jax.stages.layout import Layout
+from wsss_jax.sharding import data_mesh
+
+# Settings that change neither the weights nor how they are reached; all others may not change within a run.
+_FREE = ("cam.", "eval.", "loader.", "log.", "report.", "checkpoint.", "classifier.cam.", "classifier.eval.")
+_FREE_KEYS = ("compilation_cache", "dataset.root", "dataset.infer_split", "dataset.eval_split")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in its folder."""
+
+    config: ConfigDict
+    layout: Layout
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The data set."""
+        dataset = self.config.dataset
+        options = dict(dataset.shapes) if dataset.name == "shapes" else {}
+        return make_source(dataset.name, dataset.root, **options)
+
+    @functools.cached_property
+    def method(self) -> Method:
+        """The system."""
+        return make_method(self.config, len(self.source.classes))
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """All devices."""
+        return data_mesh()
+
+    @functools.cached_property
+    def local_mesh(self) -> Mesh:
+        """This process's devices; inference needs no others."""
+        return data_mesh(jax.local_devices())
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """Image ids of a split."""
+        return self.source.ids(split)
+
+    def say(self, text: str) -> None:
+        """Prints a line and keeps it in logs/log.txt; only the first process speaks."""
+        if jax.process_index() == 0:
+            print(text, flush=True)
+            self.layout.logs.mkdir(parents=True, exist_ok=True)
+            with (self.layout.logs / "log.txt").open("a") as file:
+                file.write(text + "\n")
+
+
+def open_run(config: ConfigDict, workdir: str | Path) -> Run:
+    """Checks the configuration, opens or creates the folder, and writes config.json and manifest.json.
+
+    Raises:
+      ConfigError: a value cannot be used, or the folder was made by another configuration.
+      RunError: the folder cannot be written.
+    """
+    validate(config)
+    run = Run(config, Layout(Path(workdir).expanduser().absolute()))
+    if run.layout.config.exists():
+        _check_same(json.loads(run.layout.config.read_text()), dict(_plain(config)), run.layout)
+    if jax.process_index() == 0:
+        write_json(run.layout.config, dict(_plain(config)))
+        write_json(run.layout.manifest, _manifest())
+        remove_temporary(run.layout.workdir)
+    return run
+
+
+def list_sha256(ids: Sequence[str]) -> str:
+    """Hash of a list of image ids, one a line."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def given_classes(source: Source, ids: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The image-level labels as class indices, ascending."""
+    labels = label_matrix(source, ids)
+    return {i: tuple(int(c) for c in np.flatnonzero(row)) for i, row in zip(ids, labels, strict=True)}
+
+
+def _plain(config: ConfigDict) -> Iterator[tuple[str, Any]]:
+    """Flat JSON values; tuples become lists as they would in a file."""
+    return ((key, json.loads(json.dumps(value))) for key, value in flatten(config))
+
+
+def _check_same(saved: dict[str, Any], now: dict[str, Any], layout: Layout) -> None:
+    missing = object()
+    for key in sorted(saved.keys() | now.keys()):
+        free = key.startswith(_FREE) or key in _FREE_KEYS
+        before, after = saved.get(key, missing), now.get(key, missing)
+        if not free and before != after:
+            was = "nothing" if before is missing else repr(before)
+            want = "nothing" if after is missing else repr(after)
+            raise ConfigError(
+                f"{layout.workdir} was made with config.{key}={was}, and now it is {want}; "
+                "choose another --workdir, or give the setting it was made with"
+            )
+
+
+def _manifest() -> dict[str, Any]:
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    devices = [f"{d.platform}:{d.device_kind}" for d in jax.devices()]
+    return {
+        "wsss_jax": wsss_jax.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "devices": devices,
+        "processes": jax.process_count(),
+    }
+
+
+def require(path: Path, what: str, stage: str) -> None:
+    """RunError if what an earlier stage makes is not there."""
+    if not path.exists():
+        raise RunError(f"{path}: there are no {what}; run the stage {stage} first (--stages={stage},...)")

@@ -1,0 +1,56 @@
+"""From a configuration to its stages, in their order."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from wsss_jax.errors import ConfigError
+from wsss_jax.interrupt import stop_on_signals
+from wsss_jax.stages.classifier import classifier
+from wsss_jax.stages.context import Run, open_run
+from wsss_jax.stages.devices import configure_jax
+from wsss_jax.stages.evaluate import eval_cam
+from wsss_jax.stages.infer import infer_cam
+from wsss_jax.stages.report import report
+from wsss_jax.stages.train import train
+
+STAGES: Mapping[str, Callable[[Run], None]] = {
+    "classifier": classifier,
+    "train": train,
+    "infer_cam": infer_cam,
+    "eval_cam": eval_cam,
+    "report": report,
+}
+
+
+def run_stages(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None = None) -> None:
+    """Runs the stages, all of the method's by default, stopping cleanly on SIGTERM and SIGINT.
+
+    Raises:
+      UserError: something that the user can mend.
+      Interrupted: a signal asked to stop; all work so far is saved.
+    """
+    configure_jax(config)
+    with stop_on_signals():
+        run_stages_of(config, workdir, stages)
+
+
+def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None) -> None:
+    """Runs the stages in one folder."""
+    run = open_run(config, workdir)
+    for stage in _checked(run, stages):
+        run.say(f"== {stage} ({run.layout.workdir.name})")
+        STAGES[stage](run)
+
+
+def _checked(run: Run, stages: Sequence[str] | None) -> Sequence[str]:
+    """The wanted stages in the method's order; ConfigError names one that it does not have."""
+    known = run.method.stages
+    for stage in stages or ():
+        if stage not in known:
+            near = difflib.get_close_matches(stage, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+            raise ConfigError(f"--stages={stage}: the method {run.config.method} has no such stage; {hint}")
+    return [stage for stage in known if stages is None or stage in stages]
