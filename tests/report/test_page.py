@@ -6,9 +6,17 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import CLASSES, HOSTILE_ID, NAMES, THRESHOLDS, make_items, make_report
 from PIL import Image
 
+from tests.report.sample import (
+    CLASSES,
+    HOSTILE_ID,
+    NAMES,
+    THRESHOLDS,
+    make_items,
+    make_label_map_report,
+    make_report,
+)
 from wsss_jax.report import GalleryCam, GalleryItem, Series, select_gallery, voc_palette, write_report
 from wsss_jax.report.gallery import score_maps, thumbnail_size
 from wsss_jax.report.page import render
@@ -44,6 +52,16 @@ class Page(HTMLParser):
     def all(self, tag, css_class=None):
         found = [attrs for name, attrs in self.elements if name == tag]
         return [a for a in found if css_class is None or css_class in (a.get("class") or "").split()]
+
+
+@pytest.fixture
+def report():
+    return make_report()
+
+
+@pytest.fixture
+def label_map_report():
+    return make_label_map_report()
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ function readPalette(hex) {
   const bytes = new Uint8ClampedArray(256 * 4).fill(255);
   for (let label = 0; label < 256; label += 1) {
     for (let channel = 0; channel < 3; channel += 1) {
-      bytes[4 * label + channel] = parseInt(hex.substr(6 * label + 2 * channel, 2), 16);
+      bytes[4 * label + channel] = parseInt(hex.slice(6 * label + 2 * channel, 6 * label + 2 * channel + 2), 16);
     }
   }
   return new Uint32Array(bytes.buffer);

@@ -1,5 +1,6 @@
+"""A small made report with hostile names, shared by the tests of the page and of the browser."""
+
 import numpy as np
-import pytest
 
 from wsss_jax.evaluation import (
     ConfusionMatrix,
@@ -81,18 +82,11 @@ def make_report(**changes):
     return ReportData(**(values | changes))
 
 
-@pytest.fixture
-def report():
-    return make_report()
-
-
-@pytest.fixture
-def label_map_report():
+def make_label_map_report():
     """A report of label maps only: no curve, no gallery."""
     confusion = ConfusionMatrix(num_classes=3)
     labels = np.array([[0, 1], [2, 3]], np.uint8)
     confusion.add(labels, labels)
-    metrics = summarise_labels(
-        confusion, provenance=provenance(stage="eval_seg", crf="alpha 4", flip=None, scales=None)
-    )
+    given = provenance(stage="eval_seg", crf="alpha 4", flip=None, scales=None)
+    metrics = summarise_labels(confusion, provenance=given)
     return make_report(results=[Result(name="seg", metrics=metrics)], gallery=(), training=())
