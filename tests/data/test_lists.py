@@ -12,6 +12,12 @@ def test_lines_are_stripped_numbered_and_blank_ones_skipped(tmp_path):
     assert lists.read_lines(path) == [(1, "one"), (3, "two words"), (4, "three")]
 
 
+def test_home_directory_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text("one")
+    assert lists.read_lines("~/a.txt") == [(1, "one")]
+
+
 def test_unreadable_lists(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         lists.read_lines(tmp_path / "no.txt")

@@ -1,4 +1,5 @@
 import itertools
+import os
 import signal
 import subprocess
 
@@ -204,6 +205,14 @@ def test_leaving_without_closing_is_silent(tmp_path, workers):
     )
     out = run_script(script)
     assert (out.stdout, out.stderr, out.returncode) == ("(2,)\n", "", 0)
+
+
+def test_dropping_a_loader_ends_its_workers():
+    loader = BatchLoader(jobs.WithModules(jobs.Numbers()), TEN, batch_size=4, seed=0, workers=2)
+    workers = set(next(loader)["pid"].tolist())
+    assert workers and all(os.path.exists(f"/proc/{pid}") for pid in workers)
+    del loader
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
 
 
 def test_steps_per_epoch():

@@ -39,6 +39,11 @@ def test_train_aug_ignores_a_list_of_that_name(root):
     assert Voc(str(root)).ids("train_aug") == ids(1, 2, 3, 4, 7, 8, 9)
 
 
+def test_home_directory_is_expanded(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert make_source("voc12", "~/VOC2012").ids("val") == ids(5, 6)
+
+
 def test_list_files(root, tmp_path):
     source = Voc(str(root))
     path = tmp_path / "mine.txt"

@@ -15,7 +15,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
         DataError: the file is missing or is not UTF-8 text.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError as e:
         raise DataError(f"no such file: {os.fspath(path)}") from e
     except UnicodeDecodeError as e:

@@ -100,7 +100,8 @@ def make_source(name: str, root: str | os.PathLike[str] | None = None, **options
         return cast(Source, make(**options))
     if root is None or not os.fspath(root):
         raise ConfigError(f"dataset.root: the data set {name!r} needs the folder that it lies in")
-    return cast(Source, make(os.fspath(root), **options))
+    # The shell does not expand '~' in --config.dataset.root=~/VOC.
+    return cast(Source, make(os.path.expanduser(os.fspath(root)), **options))
 
 
 def label_matrix(source: Source, ids: Iterable[str]) -> np.ndarray:
