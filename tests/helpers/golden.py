@@ -1,8 +1,8 @@
 """The golden files, and the rule by which stand-ins for published weights are made.
 
-The published weights are hundreds of megabytes; golden files hold inputs and outputs only, and every tensor of a
-state dict is drawn from a generator seeded by its own name, so that the same (seed, name, shape) gives the same
-numbers on every machine (NumPy freezes `RandomState`).
+The published weights are hundreds of megabytes; golden files hold inputs and outputs only, and every tensor
+of a state dict is drawn from a generator seeded by its own name, so that the same (seed, name, shape) gives
+the same numbers on every machine (NumPy freezes `RandomState`).
 """
 
 import json
@@ -17,7 +17,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "golden"  # the large 
 
 
 def names(network: str, divide: int = 1) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of a state dict; `divide` makes it narrower (kernels, and the image's 3 channels, stay)."""
+    """{name: shape} of a state dict, `divide` times narrower (kernels and the image's channels stay)."""
     shapes = json.loads((GOLDEN / "names" / f"{network}.json").read_text())
     return {name: tuple(_narrow(n, i, divide) for i, n in enumerate(shape)) for name, shape in shapes.items()}
 

@@ -1,4 +1,4 @@
-"""Writes PyTorch checkpoints without PyTorch: the zip container and the format before 1.6, opcode by opcode."""
+"""Writes PyTorch checkpoints, zip container and format before 1.6, without PyTorch, opcode by opcode."""
 
 import struct
 import zipfile
@@ -41,7 +41,7 @@ def numbers(values) -> bytes:
 
 
 def storage(key: str, dtype: str, count: int, end: bytes = b"") -> bytes:
-    """A persistent id; `end` is None (opcode N) or a view in the older format, and nothing in the zip format."""
+    """A persistent id; `end` is empty in the zip format, None (opcode N) or a view in the older one."""
     kind = f"ctorch\n{STORAGES[dtype]}\n".encode()
     return b"(" + text("storage") + kind + text(key) + text("cpu") + integer(count) + end + b"tQ"
 

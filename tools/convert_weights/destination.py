@@ -25,7 +25,7 @@ def write(source: Source, destination: str, form: str, *, overwrite: bool = Fals
     Args:
       source: what was read.
       destination: a path that does not exist yet; `gs://` works too.
-      form: a key of `WRITERS`. `orbax` is a folder that `init_from` takes, its floating-point numbers float32;
+      form: a key of `WRITERS`. `orbax` is a folder that `init_from` takes, floating-point numbers as float32;
         the others have PyTorch's names and layouts, and the source's types.
       overwrite: replace what is there.
 
