@@ -1,5 +1,6 @@
 """The report in a real browser; skipped without Chromium unless WSSS_REQUIRE_BROWSER=1."""
 
+import dataclasses
 import io
 import os
 import shutil
@@ -216,6 +217,17 @@ def test_page_fits_its_window_in_both_schemes(driver, report, tmp_path, width, s
     corner = shot[2, 2].mean()
     assert corner > 230 if scheme == "light" else corner < 40
     assert driver.get_log("browser") == []
+
+
+def test_long_names_do_not_widen_the_page(driver, report, tmp_path):
+    long = "n" * 120
+    result = dataclasses.replace(report.results[0], name=long)
+    item = dataclasses.replace(
+        report.gallery[0], image_id=long, cams={long: report.gallery[0].cams[NAMES[0]]}
+    )
+    changes = {"title": long, "summary": {long: long}, "gallery_note": long}
+    show(driver, tmp_path, make_report(results=[result], gallery=[item], **changes), width=390)
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
 
 
 def test_label_maps_alone_run_without_slider(driver, tmp_path):
