@@ -53,8 +53,8 @@ def thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:
 
 def gallery_cards(report: ReportData) -> Iterator[str]:
     """One HTML card per picture, in the given order."""
-    for position, item in enumerate(report.gallery):
-        yield _card(position, item, report)
+    for item in report.gallery:
+        yield _card(item, report)
 
 
 def shown_labels(report: ReportData) -> list[int]:
@@ -68,18 +68,18 @@ def shown_labels(report: ReportData) -> list[int]:
     return sorted(labels - {0, 255})
 
 
-def _card(position: int, item: GalleryItem, report: ReportData) -> str:
+def _card(item: GalleryItem, report: ReportData) -> str:
     size = thumbnail_size(item.image.shape[:2])
     image = np.asarray(Image.fromarray(item.image).resize(size[::-1], Image.Resampling.LANCZOS))
     groups, scores = [], []
     for index, result in enumerate(report.results):
         cam = item.cams.get(result.name)
-        scores.append("" if cam is None or cam.miou is None else f"{cam.miou:.6f}")
+        scores.append("-" if cam is None or cam.miou is None else f"{cam.miou:.6f}")
         if cam is not None:
             groups.append(_result_group(item.image_id, cam, index, result.name, image, size, report.classes))
     return (
-        f'<article class="card" data-id="{escape(item.image_id)}" data-position="{position}" '
-        f'data-scores="{" ".join(score or "-" for score in scores)}">'
+        f'<article class="card" data-id="{escape(item.image_id)}" '
+        f'data-scores="{" ".join(scores)}">'
         f"{_picture_group(item, image, size, report.classes)}"
         f'<div class="groups">{"".join(groups)}</div></article>'
     )

@@ -115,7 +115,7 @@ def curve_legend(results: Sequence[Result]) -> str:
 def readouts(results: Sequence[Result]) -> str:
     """Places where the script writes every result's mIoU at the slider's threshold."""
     return "".join(
-        f'<li data-line="{i}"><i class="key line{i}"></i>{escape(result.name)} '
+        f'<li data-line="{i}"><i class="key line{i}"></i>{escape(result.name)} mIoU '
         '<output for="threshold">–</output></li>'
         for i, result in enumerate(results)
         if result.metrics["thresholds"]
