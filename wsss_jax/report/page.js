@@ -33,7 +33,7 @@ function showReadouts(index) {
   const text = String(data.thresholds[index]);
   document.getElementById("threshold-value").textContent = text;
   slider.setAttribute("aria-valuetext", text);
-  for (const item of document.querySelectorAll(".readouts li")) {
+  for (const item of document.querySelectorAll(".readouts [data-line]")) {
     const miou = data.curves[item.dataset.line][index];
     item.querySelector("output").textContent = miou === null ? "–" : miou.toFixed(2);
   }

@@ -114,12 +114,13 @@ def curve_legend(results: Sequence[Result]) -> str:
 
 def readouts(results: Sequence[Result]) -> str:
     """Places where the script writes every result's mIoU at the slider's threshold."""
-    return "".join(
-        f'<li data-line="{i}"><i class="key line{i}"></i>{escape(result.name)} mIoU '
+    items = [
+        f'<li data-line="{i}"><i class="key line{i}"></i>{escape(result.name)} '
         '<output for="threshold">–</output></li>'
         for i, result in enumerate(results)
         if result.metrics["thresholds"]
-    )
+    ]
+    return "".join(["<li>mIoU %</li>", *items]) if items else ""
 
 
 def threshold_charts(results: Sequence[Result]) -> str:
