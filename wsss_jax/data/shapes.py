@@ -23,14 +23,14 @@ from wsss_jax.errors import ConfigError, DataError
 
 SPLITS = ("train", "val")
 SUPERSAMPLING = 2
-OBJECT_COUNTS = (0.3, 0.4, 0.3)  # probability of 1, 2, 3 objects
+OBJECT_COUNTS = (0.4, 0.4, 0.2)  # probability of 1, 2, 3 objects
 REPEATED = 0.2  # probability that a class may occur twice
 SIZE_RANGE = (0.27, 0.43)  # half the object's longer side as a share of the image size
 CROWDED = (1.0, 0.88, 0.76)  # factor of the size where there are 1, 2, 3 objects
 PLACEMENT_TRIES = 6
 MIN_VISIBLE = 0.65  # share of every part that later objects must leave uncovered
-TINT = 0.09
-TEXTURE = 0.05
+TINT = 0.13
+TEXTURE = 0.07
 
 Patch = tuple[slice, slice]
 Floats = NDArray[np.float32]
@@ -233,7 +233,7 @@ def _random_pose(rng: np.random.Generator, scale: float, size: tuple[int, int], 
     """A pose inside the picture; of a few places the one that is farthest from the objects already there."""
     radius, stretch = scale * rng.uniform(*SIZE_RANGE), math.exp(rng.uniform(-0.2, 0.2))
     half = (min(radius / stretch, 0.38 * size[0]), min(radius * stretch, 0.38 * size[1]))
-    pose = Pose((0, 0), half, rng.uniform(-0.7, 0.7), bool(rng.random() < 0.5))
+    pose = Pose((0, 0), half, rng.uniform(-0.5, 0.5), bool(rng.random() < 0.5))
     low = [min(e, n / 2) for e, n in zip(pose.extent(), size, strict=True)]
     centres = rng.uniform(low, np.subtract(size, low), (6, 2)).tolist()
     centre = max(centres, key=lambda c: min((math.dist(c, o.centre) for o in others), default=0))
@@ -258,12 +258,12 @@ def _stamp(owner: NDArray[np.uint8], drawn: Drawn, index: int) -> NDArray[np.uin
 def _paint(canvas: Floats, drawn: Drawn, rng: np.random.Generator) -> None:
     """Lays an object's colours over a canvas float32[H, W, 3], in proportion to how far it covers each pixel.
 
-    The body is a grey of the object's own, with a cast of its own about as strong as the class's tint.
+    The body is a grey of the object's own, with a random cast beside the class's tint.
     """
     figure, x, y = FIGURES[drawn.figure], drawn.x, drawn.y
     first = drawn.head & (figure.pattern(x, y) > 0)
     cover = np.stack([_shrink(first), _shrink(drawn.head & ~first), _shrink(drawn.body)], axis=-1)
-    body = rng.uniform(0.42, 0.78) + rng.normal(0, 0.04, 3) + TINT * np.asarray(figure.tint)
+    body = rng.uniform(0.42, 0.78) + rng.normal(0, 0.03, 3) + TINT * np.asarray(figure.tint)
     colours = np.stack([*(np.asarray(figure.colours) + rng.normal(0, 0.03, (2, 3))), body]).astype(np.float32)
     light = _shrink((drawn.head | drawn.body) * (-0.07 * y - rng.uniform(-0.07, 0.07) * x))
     light += _shrink(drawn.body * (TEXTURE * figure.texture(x, y)))
@@ -294,7 +294,7 @@ def _distractors(rng: np.random.Generator, height: int, width: int) -> Iterator[
     """Patch, coverage float32[h, w] and colour float32[3] of a few plain or striped blobs and bars."""
     palette = np.array([colour for figure in FIGURES for colour in figure.colours], np.float32)
     side = min(height, width)
-    for _ in range(rng.integers(2, 6)):
+    for _ in range(rng.integers(1, 5)):
         half = (side * rng.uniform(0.04, 0.2), side * rng.uniform(0.04, 0.2))
         pose = Pose((rng.uniform(0, height), rng.uniform(0, width)), half, rng.uniform(0, math.pi))
         patch = pose.patch(height, width)
@@ -303,4 +303,4 @@ def _distractors(rng: np.random.Generator, height: int, width: int) -> Iterator[
         if rng.random() < 0.4:
             inside &= np.sin(rng.uniform(4, 9) * x) > 0
         colour = palette[rng.integers(len(palette))]
-        yield patch, rng.uniform(0.4, 0.8) * _shrink(inside), 0.65 * colour + 0.35 * colour.mean()
+        yield patch, rng.uniform(0.4, 0.8) * _shrink(inside), 0.4 * colour + 0.6 * colour.mean()
