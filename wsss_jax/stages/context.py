@@ -1,7 +1,6 @@
 """What every stage is given: configuration, data, method, devices and the run's folder."""
 
 import functools
-import hashlib
 import json
 import platform
 from collections.abc import Iterator, Sequence
@@ -89,11 +88,6 @@ def open_run(config: ConfigDict, workdir: str | Path) -> Run:
         write_json(run.layout.manifest, _manifest())
         remove_temporary(run.layout.workdir)
     return run
-
-
-def list_sha256(ids: Sequence[str]) -> str:
-    """Hash of a list of image ids, one a line."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def given_classes(source: Source, ids: Sequence[str]) -> dict[str, tuple[int, ...]]:

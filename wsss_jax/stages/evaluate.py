@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from wsss_jax.data.pool import map_ordered
+from wsss_jax.data.lists import sha256
 from wsss_jax.errors import ConfigError, DataError, RunError
 from wsss_jax.evaluation.summary import describe, summarise
 from wsss_jax.evaluation.sweep import ThresholdSweep
 from wsss_jax.files import write_json
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
-from wsss_jax.stages.context import Run, list_sha256, require
+from wsss_jax.stages.context import Run, require
 
 Cam = tuple[np.ndarray, np.ndarray]  # keys int32[K], cam float32[K, H, W]
 
@@ -37,7 +38,7 @@ def eval_cam(run: Run) -> None:
         **json.loads(settings_file.read_text()),
         "stage": "eval_cam",
         "split": split,
-        "list_sha256": list_sha256(ids),
+        "list_sha256": sha256(ids),
         "classes": list(run.source.classes),
         "crf": False,
     }

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from wsss_jax.data.lists import sha256
 from wsss_jax.errors import RunError
 from wsss_jax.files import write_json, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Prediction, Predictor, plan_batches
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
-from wsss_jax.stages.context import Run, given_classes, list_sha256
+from wsss_jax.stages.context import Run, given_classes
 from wsss_jax.stages.networks import result_variables
 
 _WRITERS = 4
@@ -29,9 +30,9 @@ def infer_cam(run: Run) -> None:
     """
     split = run.config.dataset.infer_split
     ids = run.ids(split)
-    variables, sha256 = result_variables(run)
+    variables, weights = result_variables(run)
     settings = inference_settings(run.config)
-    record_settings(run, cam_settings(run, ids, sha256))
+    record_settings(run, cam_settings(run, ids, weights))
     batches = plan_batches(run.source, ids, settings)[jax.process_index() :: jax.process_count()]
     todo = [batch for batch in batches if not _done(run, batch)]
     run.say(f"infer_cam {split}: {len(ids)} images, classes {settings.class_filter}, scales {list(settings.scales)}")
@@ -76,7 +77,7 @@ def cam_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str,
     return {
         "method": run.config.method,
         "dataset": run.config.dataset.name,
-        "list_sha256": list_sha256(ids),
+        "list_sha256": sha256(ids),
         "weights_sha256": weights_sha256,
         "scales": list(run.config.cam.scales),
         "flip": run.config.cam.flip,

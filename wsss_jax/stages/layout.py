@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsss_jax.data.lists import split_name
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -54,8 +56,3 @@ class Layout:
     def metrics(self, stage: str, split: str) -> Path:
         """Scores of a stage."""
         return self.workdir / "metrics" / f"{stage}_{split_name(split)}.json"
-
-
-def split_name(split: str) -> str:
-    """A split's own name, or the stem of the text file that lists it."""
-    return Path(split).stem if split.endswith(".txt") else split

@@ -1,0 +1,70 @@
+"""Networks with the golden files' weights, and small ones for quick tests."""
+
+import functools
+
+import jax
+import numpy as np
+
+from tests.helpers.golden import names, state_dict
+from wsss_jax.methods.cam import Cam
+from wsss_jax.methods.cse import Cse
+from wsss_jax.models.classifier import Classifier
+from wsss_jax.weights import to_variables
+
+FROZEN_BLOCKS = ("conv1a", "b2", "b2_1", "b2_2")
+
+
+@functools.cache
+def golden_variables(seed: str = "dev"):
+    """Full-width variables of the classifier by the rule of the golden files."""
+    return to_variables(state_dict(seed, names("resnet38_cls")), "resnet38_cls")
+
+
+def narrow_classifier(num_classes=6, width=1 / 16, blocks=(0, 0, 1, 0), **options) -> Classifier:
+    """A classifier that a CPU runs in milliseconds."""
+    return Classifier(num_classes, width=width, blocks=blocks, **options)
+
+
+def narrow_cam(**options) -> Cam:
+    return Cam(network=narrow_classifier(**options), frozen_blocks=FROZEN_BLOCKS)
+
+
+def narrow_cse(**options) -> Cse:
+    er, cl = narrow_classifier(head_dropout=0.0, **options), narrow_classifier(head_dropout=0.0, **options)
+    return Cse(er=er, cl=cl, frozen_blocks=FROZEN_BLOCKS, erased_weight=0.3, erased_weight_per_epoch=0.05)
+
+
+def narrow_variables(method, seed=0):
+    """Random variables of all networks of a method, batch norm statistics included, as NumPy arrays."""
+    rng = np.random.default_rng(seed)
+    dummy = np.zeros((1, 32, 32, 3), np.float32)
+
+    def fill(path, leaf):
+        kind = path[-1].key
+        if kind in ("var", "scale"):
+            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        if kind in ("mean", "bias"):
+            return (0.1 * rng.standard_normal(leaf.shape)).astype(np.float32)
+        return (rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))).astype(np.float32)
+
+    shapes = {name: jax.eval_shape(net.init, jax.random.key(0), dummy) for name, net in method.networks.items()}
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def narrow_batch(rows=8, side=24, num_classes=6, seed=0):
+    """A training batch as the loader makes it."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((rows, num_classes)) < 0.4).astype(np.float32)
+    labels[:, 0] = np.maximum(labels[:, 0], labels.sum(1) == 0)
+    top, left = rng.integers(0, 6, (2, rows))
+    return {
+        "image": rng.integers(0, 256, (rows, side, side, 3), dtype=np.uint8),
+        "box": np.stack([top, top + 16, left, left + 16], 1).astype(np.int32),
+        "labels": labels,
+    }
+
+
+def relative(found, wanted) -> float:
+    """Largest difference relative to the largest value wanted."""
+    wanted = np.asarray(wanted)
+    return float(np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max())
