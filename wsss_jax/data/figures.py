@@ -124,7 +124,7 @@ def _rings(cx: float, cy: float, k: float) -> Wave:
 
 
 def _dots(k: float) -> Wave:
-    return lambda x, y: 0.15 - np.cos(k * x) * np.cos(k * y)
+    return lambda x, y: 0.3 - np.cos(k * x) * np.cos(k * y)
 
 
 def _chevrons(k: float) -> Wave:
@@ -137,7 +137,7 @@ FIGURES: tuple[Figure, ...] = (
         head=_caterpillar_head,
         body=_caterpillar_body,
         pattern=_stripes(0, 15),
-        colours=((1.0, 0.52, 0.0), (0.16, 0.08, 0.05)),
+        colours=((1.0, 0.5, 0.0), (0.3, 0.1, 0.0)),
         tint=(-0.4, 1.0, -0.6),
         texture=_stripes(18, 0),
     ),
@@ -146,7 +146,7 @@ FIGURES: tuple[Figure, ...] = (
         head=_fish_head,
         body=_fish_body,
         pattern=_rings(0.98, 0, 17),
-        colours=((0.0, 0.35, 0.95), (0.55, 0.95, 1.0)),
+        colours=((0.0, 0.3, 0.95), (0.4, 0.9, 1.0)),
         tint=(-0.9, 0.3, 0.6),
         texture=_product(15, 15),
     ),
@@ -155,7 +155,7 @@ FIGURES: tuple[Figure, ...] = (
         head=_kite_head,
         body=_kite_body,
         pattern=_chevrons(20),
-        colours=((1.0, 0.9, 0.05), (0.45, 0.1, 0.75)),
+        colours=((1.0, 0.9, 0.0), (0.75, 0.5, 0.0)),
         tint=(0.6, 0.5, -1.0),
         texture=_stripes(9, 9),
     ),
@@ -164,7 +164,7 @@ FIGURES: tuple[Figure, ...] = (
         head=_mushroom_head,
         body=_mushroom_body,
         pattern=_dots(11),
-        colours=((0.88, 0.05, 0.08), (1.0, 0.97, 0.9)),
+        colours=((0.9, 0.0, 0.05), (1.0, 0.95, 0.9)),
         tint=(1.0, -0.2, -0.7),
         texture=_stripes(0, 12),
     ),
@@ -173,7 +173,7 @@ FIGURES: tuple[Figure, ...] = (
         head=_rocket_head,
         body=_rocket_body,
         pattern=_product(11, 11),
-        colours=((0.95, 0.05, 0.65), (1.0, 0.85, 0.95)),
+        colours=((0.95, 0.0, 0.8), (0.6, 0.2, 1.0)),
         tint=(0.1, -0.5, 0.8),
         texture=_stripes(22, 0),
     ),
@@ -182,7 +182,7 @@ FIGURES: tuple[Figure, ...] = (
         head=_snail_head,
         body=_snail_body,
         pattern=_stripes(11, 11),
-        colours=((0.1, 0.72, 0.1), (0.85, 1.0, 0.2)),
+        colours=((0.0, 0.65, 0.1), (0.7, 1.0, 0.2)),
         tint=(0.9, -0.7, 0.5),
         texture=_rings(-0.22, -0.02, 17),
     ),

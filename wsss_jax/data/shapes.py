@@ -274,7 +274,7 @@ def _paint(canvas: Floats, drawn: Drawn, rng: np.random.Generator) -> None:
 def _background(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Noise at three scales on a dull colour, under shapes that belong to no class: float32[H, W, 3]."""
     colour = rng.uniform(0.25, 0.8, 3)
-    canvas = np.full((height, width, 3), 0.6 * colour + 0.4 * colour.mean(), np.float32)
+    canvas = np.full((height, width, 3), 0.4 * colour + 0.6 * colour.mean(), np.float32)
     for cells, strength in ((3, 0.10), (9, 0.05), (24, 0.03)):
         canvas += strength * rng.uniform(0.5, 1.5) * _noise(rng, cells, height, width)
     for patch, cover, paint in _distractors(rng, height, width):
@@ -284,7 +284,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def _noise(rng: np.random.Generator, cells: int, height: int, width: int) -> Floats:
     """Smooth noise, about N(0, 1) and mostly grey, with that many cells along a side: float32[H, W, 3]."""
-    grid = rng.standard_normal((cells, cells, 1)) + 0.4 * rng.standard_normal((cells, cells, 3))
+    grid = rng.standard_normal((cells, cells, 1)) + 0.3 * rng.standard_normal((cells, cells, 3))
     coarse = Image.fromarray(np.clip(128 + 32 * grid, 0, 255).astype(np.uint8))
     smooth = coarse.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(smooth, np.float32) / np.float32(32) - np.float32(4)
