@@ -1,10 +1,11 @@
 """`cse` (OC-CSE) on the built-in data, with the ordinary classifier that it needs.
 
-    python -m wsss_jax.main --config=configs/cse_shapes.py
+python -m wsss_jax.main --config=configs/cse_shapes.py
 """
 
-from configs import cam_shapes
 from ml_collections import ConfigDict
+
+from configs import cam_shapes
 
 
 def get_config() -> ConfigDict:

@@ -67,7 +67,8 @@ def _unknown_key(argv: Sequence[str]) -> str | None:
     for arg in argv:
         match = re.match(r"--?(?:no)?config\.([\w.]+)", arg)
         if match and match[1] not in known:
-            return f"--config.{match[1]}: there is no such key in {_config_path(argv)}; {_nearest(match[1], known)}"
+            where = _config_path(argv)
+            return f"--config.{match[1]}: there is no such key in {where}; {_nearest(match[1], known)}"
     return None
 
 

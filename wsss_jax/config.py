@@ -12,15 +12,15 @@ from wsss_jax.errors import ConfigError
 
 
 def defaults() -> ConfigDict:
-    """Returns the settings that all experiments share; the values are those of the published OC-CSE run on VOC."""
+    """Returns the settings that all experiments share, with the values of the published OC-CSE run on VOC."""
     c = ConfigDict()
     c.method = "cam"  # a name in `wsss_jax.methods`
     c.seed = 0
-    c.precision = "float32"  # 'float32' exact | 'fast' what the chip prefers (TF32, bf16 passes) | 'bfloat16' activations
+    c.precision = "float32"  # 'float32' exact | 'fast' as the chip prefers | 'bfloat16' activations
     c.batch_size = 8  # images per step over all devices and accumulation steps
     c.accumulation = 1  # forward-backward passes per step; the result does not depend on it
     c.total_epochs = 15
-    c.init_from = "scratch"  # 'scratch', 'classifier' (cse: the weights of its classifier) or a checkpoint's path
+    c.init_from = "scratch"  # 'scratch' | 'classifier': the weights of cse's classifier | a checkpoint's path
     c.compilation_cache = "~/.cache/wsss_jax"  # compiled programs; '' switches the cache off
     c.cpu_weight_gradient = "auto"  # 'auto' (taps on CPU) | 'taps' | 'stock', see `ops.conv`
 
@@ -29,6 +29,7 @@ def defaults() -> ConfigDict:
     c.model.blocks = (2, 2, 5, 2)  # plain blocks in b2..b5; (2, 2, 5, 2) = published
     c.model.frozen_blocks = ("conv1a", "b2", "b2_1", "b2_2")  # keep their pretrained weights
     c.model.trunk_dropout = (0.3, 0.5)  # of channels, in b6 and b7
+    c.model.fresh_heads = ()  # heads, such as ("fc8",), that are not taken from `init_from`
     c.model.calibration_batches = 4  # from scratch: batches on which the frozen batch norms are measured
 
     c.dataset = ConfigDict()
@@ -52,7 +53,9 @@ def defaults() -> ConfigDict:
     c.optimizer.power = 0.9  # of the polynomial decay
 
     c.cse = ConfigDict()
-    c.cse.classifier_from = ""  # checkpoint of the ordinary classifier; '' trains it first (stage `classifier`)
+    c.cse.classifier_from = (
+        ""  # checkpoint of the ordinary classifier; '' trains it first (stage `classifier`)
+    )
     c.cse.erased_weight = 0.3
     c.cse.erased_weight_per_epoch = 0.05
     c.classifier = ConfigDict()  # what differs from this file when the stage `classifier` trains one
@@ -113,9 +116,13 @@ def validate(config: ConfigDict) -> None:
             raise ConfigError(f"config.{key}={flat[key]!r}: must be greater than 0")
     low, high = flat["augment.resize_long"]
     if not 0 < low <= high:
-        raise ConfigError(f"config.augment.resize_long={(low, high)}: must be (smallest, largest) side in pixels")
+        raise ConfigError(
+            f"config.augment.resize_long={(low, high)}: must be (smallest, largest) side in pixels"
+        )
     if not flat["cam.scales"] or min(flat["cam.scales"]) <= 0:
-        raise ConfigError(f"config.cam.scales={flat['cam.scales']}: must be one or more numbers greater than 0")
+        raise ConfigError(
+            f"config.cam.scales={flat['cam.scales']}: must be one or more numbers greater than 0"
+        )
     if not flat["eval.thresholds"]:
         raise ConfigError("config.eval.thresholds=(): must hold at least one background score")
 

@@ -53,5 +53,5 @@ def _umask() -> int:
 
 def _explain(path: Path, error: OSError) -> str:
     if error.errno == errno.ENOSPC:
-        return f"{path}: the disk is full; make room and give the same command again, it goes on where it stopped"
+        return f"{path}: the disk is full; make room and give the same command again, it goes on from here"
     return f"{path}: cannot be written ({error.strerror}); choose a folder that is writable with --workdir"

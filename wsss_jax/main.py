@@ -12,10 +12,15 @@ from ml_collections import config_flags
 from wsss_jax.commandline import one_line_errors, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "An experiment, such as configs/cse_voc.py; --config.KEY=VALUE changes a setting.", lock_config=True
+    "config",
+    None,
+    "An experiment, such as configs/cse_voc.py; --config.KEY=VALUE changes a setting.",
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<name of the config file>.")
-_STAGES = flags.DEFINE_list("stages", None, "Stages to run, such as infer_cam,eval_cam; default all of the method's.")
+_STAGES = flags.DEFINE_list(
+    "stages", None, "Stages to run, such as infer_cam,eval_cam; default all of the method's."
+)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -44,12 +44,16 @@ class Method(Protocol):
         """The stages of a run, in their order."""
 
     def group(self, path: Path) -> str:
-        """Optimiser group of the variable at (network, collection, module, ..., leaf); see `training.optimizer`."""
+        """Optimiser group of the variable at (network, collection, module, ..., leaf); see
+        `training.optimizer`."""
 
-    def batch_maximum(self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array) -> jax.Array:
+    def batch_maximum(
+        self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array
+    ) -> jax.Array:
         """A maximum over the *whole* batch on which the loss depends; a constant where there is none.
 
-        Gradient accumulation takes it over all its parts first, so that parts and whole give the same gradient.
+        Gradient accumulation takes it over all its parts first, so that parts and whole give the same
+        gradient.
         """
 
     def loss(
@@ -71,7 +75,8 @@ class Method(Protocol):
         """
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
-        """Maps that are resized to the picture, and logits, for padded normalised images; never uses dropout."""
+        """Maps that are resized to the picture, and logits, for padded normalised images; never uses
+        dropout."""
 
     def activate(self, resized: jax.Array) -> jax.Array:
         """What happens to resized maps before scales and flips are summed."""

@@ -11,7 +11,9 @@ class Progress:
     The rate is that of the work since the start of this process, so that a resumed run is not too hopeful.
     """
 
-    def __init__(self, name: str, total: int, done: int = 0, unit: str = "images", stream: TextIO | None = None):
+    def __init__(
+        self, name: str, total: int, done: int = 0, unit: str = "images", stream: TextIO | None = None
+    ):
         """`done` of `total` units are there already."""
         self._name, self._total, self._unit = name, total, unit
         self._done = self._first = done
@@ -20,7 +22,8 @@ class Progress:
         self._terminal = self._stream.isatty()
 
     def update(self, done: int, text: str = "", force: bool = False) -> None:
-        """Shows the line, at most twice a second on a terminal and every 10 s elsewhere unless `force` is set."""
+        """Shows the line, at most twice a second on a terminal and every 10 s elsewhere unless `force` is
+        set."""
         self._done = done
         now = time.monotonic()
         if force or now - self._shown >= (0.5 if self._terminal else 10) or done >= self._total:
@@ -31,7 +34,12 @@ class Progress:
         """Such as 'train 120/400 steps  loss 0.31  41.2 images/s  ETA 0:02:10'."""
         rate = self.rate(now)
         eta = _clock((self._total - self._done) / rate) if rate > 0 else "-"
-        return f"{self._name} {self._done}/{self._total} {self._unit}  {text}{'  ' if text else ''}{rate:.1f}/s  ETA {eta}"
+        parts = [
+            f"{self._name} {self._done}/{self._total} {self._unit}",
+            text or f"{rate:.1f}/s",
+            f"ETA {eta}",
+        ]
+        return "  ".join(parts)
 
     def rate(self, now: float | None = None) -> float:
         """Units per second of this process."""
@@ -44,7 +52,12 @@ class Progress:
             print(file=self._stream)
 
     def _write(self, line: str) -> None:
-        print(f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=self._stream, flush=True)
+        print(
+            f"\r\033[K{line}" if self._terminal else line,
+            end="" if self._terminal else "\n",
+            file=self._stream,
+            flush=True,
+        )
 
 
 def _clock(seconds: float) -> str:

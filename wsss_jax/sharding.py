@@ -44,7 +44,8 @@ def check_batch_size(batch_size: int, accumulation: int, devices: int, processes
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, accumulation: int) -> dict[str, jax.Array]:
-    """Moves this process's part of a batch to the devices as [accumulation, images, ...], images split over `data`."""
+    """Moves this process's part of a batch to the devices as [accumulation, images, ...], images split over
+    `data`."""
     sharding = split(mesh, axis=1)
 
     def put(x: np.ndarray) -> jax.Array:

@@ -47,7 +47,9 @@ def narrow_variables(method, seed=0):
             return (0.1 * rng.standard_normal(leaf.shape)).astype(np.float32)
         return (rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))).astype(np.float32)
 
-    shapes = {name: jax.eval_shape(net.init, jax.random.key(0), dummy) for name, net in method.networks.items()}
+    shapes = {
+        name: jax.eval_shape(net.init, jax.random.key(0), dummy) for name, net in method.networks.items()
+    }
     return jax.tree_util.tree_map_with_path(fill, shapes)
 
 

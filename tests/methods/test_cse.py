@@ -63,7 +63,18 @@ def test_only_er_learns_and_only_where_the_paper_lets_it(result):
     _, grads = result
     assert all(path.startswith("er/params/") and path.endswith("/kernel") for path in grads)
     modules = {path.split("/")[3] for path in grads if "/trunk/" in path}
-    assert modules == {"b3", "b3_1", "b3_2", "b4", *(f"b4_{i}" for i in range(1, 6)), "b5", "b5_1", "b5_2", "b6", "b7"}
+    assert modules == {
+        "b3",
+        "b3_1",
+        "b3_2",
+        "b4",
+        *(f"b4_{i}" for i in range(1, 6)),
+        "b5",
+        "b5_1",
+        "b5_2",
+        "b6",
+        "b7",
+    }
 
 
 def test_maps_of_scales_and_flips_add_up_as_in_the_authors_inference(golden):

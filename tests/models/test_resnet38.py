@@ -59,7 +59,9 @@ def test_padded_pictures_score_as_unpadded_ones(size):
     np.testing.assert_allclose(together.maps[0, :h, :w], alone.maps[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(together.logits[0], alone.logits[0], rtol=1e-5, atol=1e-5)
     unmasked = network.apply(variables, padded)
-    assert np.abs(unmasked.maps[0, :h, :w] - alone.maps[0]).max() > 0.01  # the test would notice a missing mask
+    assert (
+        np.abs(unmasked.maps[0, :h, :w] - alone.maps[0]).max() > 0.01
+    )  # the test would notice a missing mask
 
 
 def test_dropout_depends_on_the_images_own_key_only():

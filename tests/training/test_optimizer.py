@@ -17,9 +17,13 @@ def test_parameters_and_rates_follow_psa_step_by_step():
     decay = float(golden["weight_decay"])
     optimizer = polynomial_sgd({n: n for n in names}, momentum=decay, weight_decay=decay, **settings)
     state = optimizer.init(params)
-    for step, (grads, after, rates) in enumerate(zip(golden["grads"], golden["after"], golden["lrs"], strict=True)):
+    for step, (grads, after, rates) in enumerate(
+        zip(golden["grads"], golden["after"], golden["lrs"], strict=True)
+    ):
         for name, rate in zip(names, rates, strict=True):
-            schedule = polynomial_schedule(GROUPS[name][0] * settings["learning_rate"], settings["max_step"], 0.9)
+            schedule = polynomial_schedule(
+                GROUPS[name][0] * settings["learning_rate"], settings["max_step"], 0.9
+            )
             np.testing.assert_allclose(schedule(step), rate, rtol=1e-5)
         updates, state = optimizer.update(dict(zip(names, jnp.asarray(grads), strict=True)), state, params)
         params = optax.apply_updates(params, updates)

@@ -1,0 +1,1 @@
+"""CAM inference: shape buckets, compiled multi-scale programs, a stream of results."""

@@ -12,7 +12,8 @@ _GRID = 8  # sizes are first rounded up to this, which leaves few enough to comp
 def plan_buckets(sizes: Iterable[Size], max_buckets: int) -> list[Size]:
     """Chooses at most `max_buckets` sizes such that every picture fits into one, and little area is padding.
 
-    Greedy: from all the rounded sizes, the two whose merging pads least become one, until few enough are left.
+    Greedy: from all the rounded sizes, the two whose merging pads least become one, until few enough are
+    left.
 
     Returns:
       (H, W) of each bucket, by ascending area.
@@ -33,7 +34,8 @@ def smallest_bucket(size: Size, buckets: Sequence[Size]) -> Size:
 
 
 def scaled(size: Size, scale: float) -> Size:
-    """Size after rescaling, each side rounded as Python rounds and at least 1; monotonic, so buckets scale alike."""
+    """Size after rescaling, each side rounded as Python rounds and at least 1; monotonic, so buckets scale
+    alike."""
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 

@@ -1,7 +1,7 @@
 """The compiled part of CAM inference: all scales and flips of a batch of padded pictures in one program."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,16 +35,18 @@ class Cams(NamedTuple):
 class CamProgram:
     """Multi-scale, flipped inference of a method, exact inside each picture; one compilation per bucket.
 
-    For each scale and flip: the network's maps at stride 8, resized to the picture's original size, activated;
-    their sum is normalised per class.
+    For each scale and flip: the network's maps at stride 8, resized to the picture's original size,
+    activated; their sum is normalised per class.
     """
 
     def __init__(self, method: Method, mesh: Mesh, *, flip: bool) -> None:
         """Batches must be divisible by the mesh's devices."""
         self.compiled = 0  # programs so far
         self._method, self._flip, self._mesh = method, flip, mesh
-        out = split(mesh)
-        self._run: Callable[..., Cams] = jax.jit(self._cams, static_argnames="shape", out_shardings=Cams(out, out))
+        out: Any = split(mesh)
+        self._run: Callable[..., Cams] = jax.jit(
+            self._cams, static_argnames="shape", out_shardings=Cams(out, out)
+        )
 
     def __call__(self, variables: Variables, batch: PaddedBatch, shape: tuple[int, int]) -> Cams:
         """Starts the computation; `shape` is the bucket's (H, W) at scale 1."""

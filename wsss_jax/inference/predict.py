@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -55,8 +55,8 @@ def plan_batches(source: Source, image_ids: Sequence[str], settings: InferenceSe
     """Divides the list into batches of one bucket each, biggest bucket first.
 
     The plan depends on the whole list and not on what is done already: a resumed run computes the very same
-    batches, so its files are the same to the last bit. The biggest comes first because it shows at once whether
-    memory suffices.
+    batches, so its files are the same to the last bit. The biggest comes first because it shows at once
+    whether memory suffices.
     """
     sizes = [source.size(image_id) for image_id in image_ids]
     buckets = plan_buckets(sizes, settings.max_buckets)
@@ -95,7 +95,9 @@ class Predictor:
           classes: the classes of each image for class_filter 'given'.
         """
         variables = self.program.place(variables)
-        width = max((len(c) for c in classes.values()), default=1) if classes is not None else len(source.classes)
+        width = (
+            max((len(c) for c in classes.values()), default=1) if classes is not None else len(source.classes)
+        )
         load = functools.partial(load_scaled, source, self._settings.scales)
         flat = [image_id for batch in batches for image_id in batch.image_ids]
         pictures = map_ordered(load, flat, workers=self._settings.workers, threads=self._settings.threads)
@@ -112,7 +114,9 @@ class Predictor:
     def _collect(self, batch: PlannedBatch, padded: PaddedBatch, cams: Cams) -> list[Prediction]:
         maps, logits = np.asarray(cams.maps), np.asarray(cams.logits)
         return [
-            self._one(image_id, maps[i], logits[i], np.asarray(padded.original)[i], np.asarray(padded.classes)[i])
+            self._one(
+                image_id, maps[i], logits[i], np.asarray(padded.original)[i], np.asarray(padded.classes)[i]
+            )
             for i, image_id in enumerate(batch.image_ids)
         ]
 
@@ -157,7 +161,8 @@ def _pad(
     for i, (picture, present) in enumerate(zip(views, classes, strict=True)):
         original[i] = picture[-1].shape[:2]
         wanted[i, : len(present)] = present
-    return PaddedBatch(tuple(images), tuple(sizes), original, wanted)
+    arrays: Any = (tuple(images), tuple(sizes), original, wanted)
+    return PaddedBatch(*arrays)
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

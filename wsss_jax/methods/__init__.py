@@ -47,7 +47,8 @@ def _classifier(config: ConfigDict, num_classes: int, head_dropout: float) -> Cl
 
 
 def weight_gradient(choice: str) -> str:
-    """'auto' is one product per tap on CPU devices, where XLA's own gradient is slow, and XLA's own elsewhere."""
+    """'auto' is one product per tap on CPU devices, where XLA's own gradient is slow, and XLA's own
+    elsewhere."""
     if choice == "auto":
         return "taps" if jax.default_backend() == "cpu" else "stock"
     return choice

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import resnet38_group
-from wsss_jax.models.classifier import Classifier, Scores
+from wsss_jax.models.classifier import Classifier, Scores, score
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import max_normalise
 
@@ -37,7 +37,9 @@ class Cam:
         """The head is new, the trunk pretrained."""
         return resnet38_group(path, self.frozen_blocks, new_layers=("fc8",))
 
-    def batch_maximum(self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array) -> jax.Array:
+    def batch_maximum(
+        self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array
+    ) -> jax.Array:
         """No part of this loss looks at another image."""
         return jnp.zeros(())
 
@@ -50,13 +52,13 @@ class Cam:
         maximum: jax.Array | None = None,
     ) -> tuple[jax.Array, Metrics]:
         """Multi-label soft margin loss."""
-        scores = self.network.apply(variables[self.trained], batch["images"], keys=keys)
+        scores = score(self.network, variables[self.trained], batch["images"], keys=keys)
         loss = multi_label_soft_margin(scores.logits, batch["labels"])
         return loss, {"loss": loss}
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """psa applies the ReLU before it resizes the maps (OC-CSE after)."""
-        scores = self.network.apply(variables[self.trained], images, sizes)
+        scores = score(self.network, variables[self.trained], images, sizes)
         return Scores(jax.nn.relu(scores.maps), scores.logits)
 
     def activate(self, resized: jax.Array) -> jax.Array:

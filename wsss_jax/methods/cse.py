@@ -1,10 +1,10 @@
 """`cse`: online class-specific erasing.
 
-H. Kweon et al.: "Unlocking the Potential of Ordinary Classifier: Class-specific Adversarial Erasing Framework for
-Weakly Supervised Semantic Segmentation", ICCV 2021 (OC-CSE).
+H. Kweon et al.: "Unlocking the Potential of Ordinary Classifier: Class-specific Adversarial Erasing
+Framework for Weakly Supervised Semantic Segmentation", ICCV 2021 (OC-CSE).
 
-The network `er` learns to find *all* of a class's pixels: its map of one present class erases them from the image,
-and a frozen ordinary classifier `cl` must then no longer see that class, but still the others.
+The network `er` learns to find *all* of a class's pixels: its map of one present class erases them from the
+image, and a frozen ordinary classifier `cl` must then no longer see that class, but still the others.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import FROZEN, resnet38_group
-from wsss_jax.models.classifier import Classifier, Scores
+from wsss_jax.models.classifier import Classifier, Scores, score
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import max_normalise
 from wsss_jax.ops.resize import resize_bilinear
@@ -61,7 +61,9 @@ class Cse:
         """fc8 counts as pretrained here: OC-CSE gives it the plain learning rate, unlike psa."""
         return FROZEN if path[0] == "cl" else resnet38_group(path, self.frozen_blocks, new_layers=())
 
-    def batch_maximum(self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array) -> jax.Array:
+    def batch_maximum(
+        self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array
+    ) -> jax.Array:
         """Largest activation of the picked classes in the batch."""
         return self._erasure(variables, batch, pick_class(batch["labels"], keys), keys).activation.max()
 
@@ -89,11 +91,11 @@ class Cse:
         """The loss with the class to erase given, one-hot float32[B, C]; keys=None switches dropout off."""
         labels = batch["labels"]
         erasure = self._erasure(variables, batch, picked, keys)
-        # The maximum is that of the batch, not of the image: one image's strong response weakens the masks of the
-        # others. So do the authors, and the published networks were trained with it.
+        # The maximum is that of the batch, not of the image: one image's strong response weakens the masks
+        # of the others. So do the authors, and the published networks were trained with it.
         maximum = erasure.activation.max() if maximum is None else maximum
         mask = erasure.activation / (maximum + 1e-5)
-        after = self.cl.apply(variables["cl"], batch["images"] * (1 - mask))
+        after = score(self.cl, variables["cl"], batch["images"] * (1 - mask))
         loss_all = multi_label_soft_margin(erasure.scores.logits, labels)
         loss_erased = weight * multi_label_soft_margin(after.logits, labels * (1 - picked))
         loss = loss_all + loss_erased
@@ -106,14 +108,15 @@ class Cse:
         picked: jax.Array,
         keys: jax.Array | None,
     ) -> Erasure:
-        scores = self.er.apply(variables["er"], batch["images"], keys=keys)
+        scores = score(self.er, variables["er"], batch["images"], keys=keys)
         picked_map = jnp.einsum("bhwc,bc->bhw", scores.maps, picked, precision="highest")[..., None]
-        activation = jax.nn.relu(resize_bilinear(picked_map, batch["images"].shape[1:3]))
+        H, W = batch["images"].shape[1:3]
+        activation = jax.nn.relu(resize_bilinear(picked_map, (H, W)))
         return Erasure(scores, picked, activation)
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """er's maps without ReLU, which OC-CSE applies after resizing (psa before)."""
-        return self.er.apply(variables["er"], images, sizes)
+        return score(self.er, variables["er"], images, sizes)
 
     def activate(self, resized: jax.Array) -> jax.Array:
         """ReLU."""

@@ -8,12 +8,14 @@ FROZEN = "frozen"
 def resnet38_group(path: Path, frozen_blocks: tuple[str, ...], new_layers: tuple[str, ...]) -> str:
     """Returns 'frozen', 'pretrained' or 'new' for (network, collection, module, ..., leaf).
 
-    Batch norm never learns: not its statistics, and not its scale and bias either (psa switches their gradient
-    off). No layer has a bias, so the references' two groups for biases are always empty and have no name here.
+    Batch norm never learns: not its statistics, and not its scale and bias either (psa switches their
+    gradient off). No layer has a bias, so the references' two groups for biases are always empty and have no
+    name here.
 
     Args:
       path: of the variable.
-      frozen_blocks: blocks of the trunk that keep their pretrained weights, ('conv1a', 'b2', 'b2_1', 'b2_2') in
+      frozen_blocks: blocks of the trunk that keep their pretrained weights, ('conv1a', 'b2', 'b2_1', 'b2_2')
+      in
         every published method.
       new_layers: layers without pretrained weights, which learn 10 times faster.
     """

@@ -3,7 +3,7 @@
 State dict `resnet38_cls` (psa); OC-CSE's two networks, SC-CAM's round 0 and InferCam use the same one.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -49,3 +49,14 @@ class Classifier(nn.Module):
         conv6 = Dropout2d(self.head_dropout, _HEAD_SITE)(trunk(images, sizes, keys)["conv6"], keys)
         maps = Conv(self.num_classes, 1, **common, init=xavier_init, name="fc8")(conv6).astype(jnp.float32)
         return Scores(maps, global_average(maps, after_stride(sizes, STRIDE)))
+
+
+def score(
+    network: Classifier,
+    variables: dict[str, Any],
+    images: jax.Array,
+    sizes: jax.Array | None = None,
+    keys: jax.Array | None = None,
+) -> Scores:
+    """Applies the network: `network.apply`, which knows no types, with types."""
+    return cast(Scores, network.apply(variables, images, sizes, keys))

@@ -45,7 +45,9 @@ class FrozenBatchNorm(nn.Module):
     statistics to use; applied with `batch_stats` mutable, the layer measures them on the batch it is given.
     """
 
-    epsilon: float = 1e-5  # PyTorch's default; the MXNet network was trained with 1.001e-5, the references run 1e-5
+    epsilon: float = (
+        1e-5  # PyTorch's default; the MXNet network was trained with 1.001e-5, the references run 1e-5
+    )
     dtype: Any = jnp.float32
 
     @nn.compact

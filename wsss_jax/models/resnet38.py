@@ -97,18 +97,24 @@ class ResNet38(nn.Module):
 
         Args:
           x: normalised images [B, H, W, 3].
-          sizes: int32[B, 2] if the images lie inside padded arrays; features are then valid, and equal to those
+          sizes: int32[B, 2] if the images lie inside padded arrays; features are then valid, and equal to
+          those
             of the unpadded image, in the first ceil(size / 8) rows and columns, and undefined elsewhere.
           keys: one key per image for dropout; None is inference.
 
         Returns:
-          conv3 [B, H/4, W/4, 256], conv4 [B, H/8, W/8, 512], conv5 [.., 1024], conv6 [.., 4096] (times width),
-          sizes rounded up. conv3, conv4 and conv5 are the activated inputs of b4, b5 and b6.
+          conv3 [B, H/4, W/4, 256], conv4 [B, H/8, W/8, 512], conv5 [.., 1024], conv6 [.., 4096] (times
+          width), sizes rounded up. conv3, conv4 and conv5 are the activated inputs of b4, b5 and b6.
         """
         common = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
         x = Conv(self._channels(64), **common, name="conv1a")(zero_outside(x.astype(self.dtype), sizes))
         features: dict[str, jax.Array] = {}
-        stages = (("b2", 128, 128, 2, 1), ("b3", 256, 256, 2, 1), ("b4", 512, 512, 2, 1), ("b5", 512, 1024, 1, 2))
+        stages = (
+            ("b2", 128, 128, 2, 1),
+            ("b3", 256, 256, 2, 1),
+            ("b4", 512, 512, 2, 1),
+            ("b5", 512, 1024, 1, 2),
+        )
         for (name, middle, out, stride, dilation), plain in zip(stages, self.blocks, strict=True):
             channels = (self._channels(middle), self._channels(out))
             x, features[name] = Block(*channels, stride, 1, dilation, **common, name=name)(x, sizes)

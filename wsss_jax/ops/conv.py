@@ -42,7 +42,12 @@ def conv2d(
 def _conv2d(x: jax.Array, kernel: jax.Array, stride: int, dilation: int) -> jax.Array:
     pad = dilation * (kernel.shape[0] // 2)
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad)] * 2, rhs_dilation=(dilation, dilation), dimension_numbers=_LAYOUT
+        x,
+        kernel,
+        (stride, stride),
+        [(pad, pad)] * 2,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_LAYOUT,
     )
 
 
@@ -62,7 +67,9 @@ def _taps_backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     _, input_vjp = jax.vjp(lambda x: _conv2d(x, kernel, stride, dilation), x)
-    return input_vjp(grad)[0], _weight_gradient(x, grad, kernel.shape[0], stride, dilation).astype(kernel.dtype)
+    return input_vjp(grad)[0], _weight_gradient(x, grad, kernel.shape[0], stride, dilation).astype(
+        kernel.dtype
+    )
 
 
 _conv2d_taps.defvjp(_taps_forward, _taps_backward)

@@ -6,7 +6,8 @@ import optax
 
 
 def multi_label_soft_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Binary cross-entropy of each class, averaged over classes and then over the batch; logits, labels [B, C].
+    """Binary cross-entropy of each class, averaged over classes and then over the batch; logits, labels [B,
+    C].
 
     PyTorch's `multilabel_soft_margin_loss` and its mean `binary_cross_entropy_with_logits` are both this.
     """

@@ -18,7 +18,8 @@ def normalise_images(images: jax.Array) -> jax.Array:
 def normalise_crops(images: jax.Array, boxes: jax.Array) -> jax.Array:
     """Normalises crops and zeroes what lies outside the picture.
 
-    The references crop into a container of zeros *after* normalising, so padding is the mean colour, not black.
+    The references crop into a container of zeros *after* normalising, so padding is the mean colour, not
+    black.
 
     Args:
       images: uint8[B, H, W, 3].

@@ -1,6 +1,7 @@
 """Bilinear resizing with PyTorch's arithmetic, for whole arrays and for pictures inside padded arrays.
 
-Both are two products with an interpolation matrix, one per axis: exact, differentiable, and fast on any backend.
+Both are two products with an interpolation matrix, one per axis: exact, differentiable, and fast on any
+backend.
 """
 
 import jax

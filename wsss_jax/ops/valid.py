@@ -3,6 +3,8 @@
 `sizes` is int32[B, 2], the (height, width) of each picture, which lies at the top left of its array.
 """
 
+from typing import overload
+
 import jax
 import jax.numpy as jnp
 
@@ -15,13 +17,18 @@ def valid_mask(sizes: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def zero_outside(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
-    """Zeroes [B, H, W, C] outside each picture, so that a convolution meets the zero padding it would meet there.
+    """Zeroes [B, H, W, C] outside each picture, so that a convolution meets the zero padding it would meet
+    there.
 
     `sizes=None` means that the arrays are not padded: x comes back as it is.
     """
     return x if sizes is None else jnp.where(valid_mask(sizes, *x.shape[1:3]), x, 0)
 
 
+@overload
+def after_stride(sizes: jax.Array, stride: int) -> jax.Array: ...
+@overload
+def after_stride(sizes: None, stride: int) -> None: ...
 def after_stride(sizes: jax.Array | None, stride: int) -> jax.Array | None:
     """Sizes after a convolution of this stride: ceil(n / stride)."""
     return sizes if sizes is None else (sizes + stride - 1) // stride
@@ -35,7 +42,8 @@ def global_average(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
 
 
 def flip_valid(x: jax.Array, sizes: jax.Array) -> jax.Array:
-    """Mirrors each picture left to right inside its own width; what lies outside is rolled, and stays outside."""
+    """Mirrors each picture left to right inside its own width; what lies outside is rolled, and stays
+    outside."""
     W = x.shape[2]
     source = (sizes[:, 1, None] - 1 - jnp.arange(W)[None]) % W
     return jnp.take_along_axis(x, source[:, None, :, None], axis=2)

@@ -8,7 +8,8 @@ from wsss_jax.stages.context import Run
 def classifier_config(config: ConfigDict) -> ConfigDict:
     """The run's own settings with those of section `classifier` in their place, for the method `cam`.
 
-    A classifier that starts from 'classifier' would start from itself, so `init_from` must be set there too then.
+    A classifier that starts from 'classifier' would start from itself, so `init_from` must be set there too
+    then.
     """
     nested = ConfigDict(config.to_dict())
     nested.method = "cam"

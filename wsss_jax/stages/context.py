@@ -21,8 +21,8 @@ from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.files import remove_temporary, write_json
 from wsss_jax.method import Method
 from wsss_jax.methods import make_method
-from wsss_jax.stages.layout import Layout
 from wsss_jax.sharding import data_mesh
+from wsss_jax.stages.layout import Layout
 
 # Settings that change neither the weights nor how they are reached; all others may not change within a run.
 _FREE = ("cam.", "eval.", "loader.", "log.", "report.", "checkpoint.", "classifier.cam.", "classifier.eval.")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from wsss_jax.data.pool import map_ordered
 from wsss_jax.data.lists import sha256
+from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import ConfigError, DataError, RunError
 from wsss_jax.evaluation.summary import describe, summarise
 from wsss_jax.evaluation.sweep import ThresholdSweep
@@ -29,7 +29,9 @@ def eval_cam(run: Run) -> None:
     split, ids = config.dataset.eval_split, run.ids(config.dataset.eval_split)
     sweep, line = new_sweep(run), Progress("eval_cam", len(ids))
     read = functools.partial(_read_pair, run)
-    for image_id, ((keys, cam), mask) in zip(ids, map_ordered(read, ids, threads=config.loader.threads), strict=True):
+    for image_id, ((keys, cam), mask) in zip(
+        ids, map_ordered(read, ids, threads=config.loader.threads), strict=True
+    ):
         sweep.add(cam, keys, mask, image_id=image_id)
         line.update(sweep.images)
         stop_here("eval_cam writes its result at the end only")
@@ -64,8 +66,8 @@ def read_mask(run: Run, image_id: str) -> np.ndarray:
     mask = run.source.mask(image_id)
     if mask is None:
         raise DataError(
-            f"image {image_id!r} of {run.config.dataset.eval_split} has no mask to be evaluated against; choose another "
-            "--config.dataset.eval_split, or set --config.eval.every_epochs=0 and leave out the stage eval_cam"
+            f"image {image_id!r} of {run.config.dataset.eval_split} has no mask to be evaluated against; "
+            "choose another --config.dataset.eval_split, or set --config.eval.every_epochs=0 and leave out eval_cam"
         )
     return mask
 
@@ -81,7 +83,9 @@ def read_cam(path: Path, image_id: str) -> Cam:
 
 
 def _read_pair(run: Run, image_id: str) -> tuple[Cam, np.ndarray]:
-    return read_cam(run.layout.cam(run.config.dataset.infer_split, image_id), image_id), read_mask(run, image_id)
+    return read_cam(run.layout.cam(run.config.dataset.infer_split, image_id), image_id), read_mask(
+        run, image_id
+    )
 
 
 def _other_metrics(path: str) -> dict[str, Any] | None:
@@ -91,5 +95,6 @@ def _other_metrics(path: str) -> dict[str, Any] | None:
         return json.loads(Path(path).expanduser().read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"config.eval.threshold_from={path!r}: not a metrics file; give the metrics/eval_cam_<split>.json of a run"
+            f"config.eval.threshold_from={path!r}: not a metrics file; "
+            "give the metrics/eval_cam_<split>.json of a run"
         ) from error

@@ -35,7 +35,9 @@ def infer_cam(run: Run) -> None:
     record_settings(run, cam_settings(run, ids, weights))
     batches = plan_batches(run.source, ids, settings)[jax.process_index() :: jax.process_count()]
     todo = [batch for batch in batches if not _done(run, batch)]
-    run.say(f"infer_cam {split}: {len(ids)} images, classes {settings.class_filter}, scales {list(settings.scales)}")
+    run.say(
+        f"infer_cam {split}: {len(ids)} images, {settings.class_filter} classes, scales {settings.scales}"
+    )
     if not todo:
         return run.say(f"infer_cam {split}: done already")
     predictor = Predictor(run.method, run.local_mesh, settings)
@@ -51,7 +53,9 @@ def infer_cam(run: Run) -> None:
             stop_here(f"infer_cam has written {done} of {_images(batches)} images")
         _finish(writing)
     line.end()
-    run.say(f"infer_cam {split}: {line.rate():.1f} images/s, {predictor.program.compiled} compiled program(s)")
+    run.say(
+        f"infer_cam {split}: {line.rate():.1f} images/s, {predictor.program.compiled} compiled program(s)"
+    )
 
 
 def inference_settings(config: ConfigDict) -> InferenceSettings:
@@ -94,7 +98,9 @@ def record_settings(run: Run, settings: dict[str, Any]) -> None:
         differing = [key for key in settings if before.get(key) != settings[key]]
         if differing:
             was = ", ".join(f"{key} {before.get(key)!r}, now {settings[key]!r}" for key in differing)
-            raise RunError(f"{folder} holds CAMs made with {was}; delete the folder or choose another --workdir")
+            raise RunError(
+                f"{folder} holds CAMs made with {was}; delete the folder or choose another --workdir"
+            )
     elif jax.process_index() == 0:
         write_json(path, settings)
 
@@ -112,7 +118,9 @@ def _write(run: Run, prediction: Prediction) -> None:
         np.save(content, np.array(maps, dtype=object), allow_pickle=True)
         path = run.layout.cam_npy(split, prediction.image_id)
         write_whole(path, lambda file: file.write(content.getbuffer()))
-    path = run.layout.cam(split, prediction.image_id)  # last, for this is the file that says that the image is done
+    path = run.layout.cam(
+        split, prediction.image_id
+    )  # last, for this is the file that says that the image is done
     write_whole(path, lambda file: np.savez(file, keys=prediction.keys, cam=prediction.cam))
 
 

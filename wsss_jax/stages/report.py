@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
-
 from wsss_jax.evaluation.sweep import image_miou
 from wsss_jax.report import GalleryCam, GalleryItem, ReportData, Result, Series, select_gallery, write_report
 from wsss_jax.stages.context import Run, require
@@ -27,7 +26,7 @@ def report(run: Run) -> None:
         classes=run.source.classes,
         results=[Result(name=name, metrics=metrics) for name, (metrics, _) in results.items()],
         gallery=_gallery(run, results),
-        gallery_note=f"Half of them the best of {split}, half the worst, by the first result at its fixed threshold.",
+        gallery_note=f"Half of them the best of {split}, half the worst, at the fixed threshold.",
         training=list(_training(run)),
     )
     write_report(run.layout.report, data)

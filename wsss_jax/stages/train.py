@@ -11,6 +11,7 @@ from wsss_jax.evaluation.confusion import mean_iou
 from wsss_jax.inference.predict import Predictor, plan_batches
 from wsss_jax.interrupt import stop_requested
 from wsss_jax.method import Variables
+from wsss_jax.sharding import check_batch_size
 from wsss_jax.stages.context import Run
 from wsss_jax.stages.evaluate import new_sweep, read_mask
 from wsss_jax.stages.infer import inference_settings, wanted_classes
@@ -20,7 +21,6 @@ from wsss_jax.training.checkpoints import Checkpoints
 from wsss_jax.training.loop import Plan, Trainer
 from wsss_jax.training.metrics import MetricWriter
 from wsss_jax.training.optimizer import polynomial_sgd
-from wsss_jax.sharding import check_batch_size
 
 
 def train(run: Run) -> None:
@@ -38,7 +38,8 @@ def train(run: Run) -> None:
         return checkpoints.close()
     trainer = Trainer(method, lambda groups: _optimizer(run, plan, groups), plan, run.mesh, checkpoints)
     step = trainer.start(initial_variables(run, restored), restored)
-    run.say(f"train: {len(ids)} images, {plan.total_epochs} epochs of {plan.steps_per_epoch} steps, from step {step}")
+    epochs = f"{plan.total_epochs} epochs of {plan.steps_per_epoch} steps"
+    run.say(f"train: {len(ids)} images, {epochs}, from step {step}")
     writer = MetricWriter(run.layout.logs, step, config.log.tensorboard)
     loader = BatchLoader(
         ClassificationSample(run.source, recipe(config)),
@@ -79,12 +80,11 @@ def make_plan(run: Run, images: int) -> Plan:
     )
 
 
-
 def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
     """Returns a function that evaluates CAMs on `dataset.eval_split` and gives the best mIoU of the sweep.
 
-    OC-CSE names its best epoch so, with the ground truth of training images; the report calls such figures oracle.
-    The function gives None when a signal asks to stop before it is done.
+    OC-CSE names its best epoch so, with the ground truth of training images; the report calls such figures
+    oracle. The function gives None when a signal asks to stop before it is done.
     """
     ids = run.ids(run.config.dataset.eval_split)
     settings = inference_settings(run.config)

@@ -1,0 +1,1 @@
+"""The one training loop, its step, optimisers, checkpoints and metric writers."""

@@ -1,8 +1,8 @@
 """Orbax checkpoints that notice damage: the newest and the best are kept, and every leaf is under a digest.
 
-Orbax itself restores flipped bits without a word, ranks a NaN metric as best, and takes an empty folder for its
-newest step. So metrics must be finite, a SHA-256 of the leaves is saved and verified, and what is not sound is
-passed over.
+Orbax itself restores flipped bits without a word, ranks a NaN metric as best, and takes an empty folder for
+its newest step. So metrics must be finite, a SHA-256 of the leaves is saved and verified, and what is not
+sound is passed over.
 """
 
 import contextlib
@@ -91,7 +91,9 @@ class Checkpoints:
           RunError: the score is not finite, or this or the previous save failed (a full disk, say).
         """
         if score is not None and not math.isfinite(score):
-            raise RunError(f"{self.folder}: step {step} has the score {score}; a checkpoint needs a finite one")
+            raise RunError(
+                f"{self.folder}: step {step} has the score {score}; a checkpoint needs a finite one"
+            )
         if step in self.saved_steps():
             return
         variables, extra = to_host(dict(variables)), to_host(dict(extra))
@@ -107,7 +109,8 @@ class Checkpoints:
                 raise RunError(f"{self.folder}: step {step} was refused; steps there: {self.saved_steps()}")
 
     def newest(self, warn: Callable[[str], None] = print) -> Restored | None:
-        """Restores the newest sound checkpoint; an unsound one is set aside as `damaged-<step>` and told of."""
+        """Restores the newest sound checkpoint; an unsound one is set aside as `damaged-<step>` and told
+        of."""
         for step in reversed(steps(self.folder)):
             try:
                 return restore(self.folder / str(step), with_extra=True)
@@ -134,9 +137,10 @@ class Checkpoints:
 
 
 def steps(folder: str | Path) -> list[int]:
-    """The steps that have a folder, in ascending order; whether each is sound shows only when it is restored."""
-    folder = epath.Path(folder)
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+    """The steps that have a folder, in ascending order; whether each is sound shows only when it is
+    restored."""
+    path = epath.Path(folder)
+    return sorted(int(p.name) for p in path.iterdir() if p.name.isdigit()) if path.is_dir() else []
 
 
 def read_meta(folder: str | Path) -> dict[str, Any]:

@@ -21,14 +21,14 @@ def fresh_variables(network: Any, seed: int) -> Variables:
     return jax.jit(network.init)(jax.random.key(seed), jnp.zeros((1, _SIDE, _SIDE, 3)))
 
 
-def calibrate(network: Any, variables: Variables, images: jax.Array, boxes: jax.Array) -> Variables:
+def calibrate(network: Any, variables: Variables, images: Any, boxes: Any) -> Variables:
     """Sets the statistics of all batch norms to those of one batch.
 
-    The published networks freeze batch norms at ImageNet's statistics. Without pretrained weights there are none,
-    and with the identity instead activations shrink by a factor of about 2.5 in each block that changes the number
-    of channels. Measuring them once, layer by layer in one pass, gives a from-scratch network activations of unit
-    size, while the layers stay frozen, as in the published recipe (the idea of D. Mishkin, J. Matas: "All You Need Is
-    a Good Init", ICLR 2016).
+    The published networks freeze batch norms at ImageNet's statistics. Without pretrained weights there are
+    none, and with the identity instead activations shrink by a factor of about 2.5 in each block that
+    changes the number of channels. Measuring them once, layer by layer in one pass, gives a from-scratch
+    network activations of unit size, while the layers stay frozen, as in the published recipe (the idea of
+    D. Mishkin, J. Matas: "All You Need Is a Good Init", ICLR 2016).
 
     Args:
       network: a flax module called with images.

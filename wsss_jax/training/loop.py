@@ -20,9 +20,9 @@ from wsss_jax.errors import CheckpointError, RunError
 from wsss_jax.interrupt import stop_here, stop_requested
 from wsss_jax.method import Method, Variables
 from wsss_jax.progress import Progress
+from wsss_jax.sharding import put_batch, replicated
 from wsss_jax.training.checkpoints import Checkpoints, Restored
 from wsss_jax.training.metrics import MetricWriter
-from wsss_jax.sharding import put_batch, replicated
 from wsss_jax.training.step import Batch, TrainState, make_train_step, merge, partition
 
 HostBatches = Iterable[Mapping[str, np.ndarray]]
@@ -34,7 +34,9 @@ class Plan:
 
     batch_size: int  # images per step, over all devices, processes and accumulation steps
     accumulation: int
-    steps_per_epoch: int  # floor(images / batch size): the last incomplete batch is dropped, as in the references
+    steps_per_epoch: (
+        int  # floor(images / batch size): the last incomplete batch is dropped, as in the references
+    )
     total_epochs: int
     seed: int
     log_every: int  # steps
@@ -81,7 +83,9 @@ class Trainer:
         state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), totals)
         state = state if restored is None else _resume(state, self._method.trained, restored)
         # Copies, since the first step donates the state's buffers and `variables` stay the caller's.
-        self._state = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=replicated(self._mesh))(state)
+        self._state = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=replicated(self._mesh))(
+            state
+        )
         self._frozen = jax.device_put(frozen, replicated(self._mesh))
         self._step = make_train_step(self._method, optimizer, self._plan.steps_per_epoch, self._mesh)
         return int(self._state.step)
@@ -122,7 +126,9 @@ class Trainer:
             if step % plan.log_every == 0 or step == plan.total_steps:
                 values = self._log(step)
                 rate = clock.images_per_second(step)
-                writer.write(step, {"epoch": (step - 1) // plan.steps_per_epoch, **values, "images_per_second": rate})
+                writer.write(
+                    step, {"epoch": (step - 1) // plan.steps_per_epoch, **values, "images_per_second": rate}
+                )
                 line.update(step, _describe(values, rate))
             stop = self._agreed_to_stop(step)
             if step % plan.steps_per_epoch == 0:
@@ -172,7 +178,11 @@ class Trainer:
 
     def _not_finite(self, what: str, step: int) -> str:
         saved = self._checkpoints.saved_steps()
-        good = f"the last good checkpoint is step {saved[-1]} in {self._checkpoints.folder}" if saved else "none is saved yet"
+        good = (
+            f"the last good checkpoint is step {saved[-1]} in {self._checkpoints.folder}"
+            if saved
+            else "none is saved yet"
+        )
         return (
             f"{what} became infinite or NaN between steps {self._last_logged(step)} and {step}; {good}; "
             "lower --config.optimizer.learning_rate or look at the images of these steps"
@@ -203,7 +213,9 @@ class _Clock:
 _all_finite = jax.jit(lambda tree: jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all())
 
 
-def _ahead(batches: HostBatches, put: Callable[[Mapping[str, np.ndarray]], Batch], size: int = 2) -> Iterator[Batch]:
+def _ahead(
+    batches: HostBatches, put: Callable[[Mapping[str, np.ndarray]], Batch], size: int = 2
+) -> Iterator[Batch]:
     """Moves batches to the devices `size` steps before they are needed."""
     waiting: collections.deque[Batch] = collections.deque()
     for batch in batches:
@@ -226,14 +238,15 @@ def _extra(state: TrainState) -> dict[str, Any]:
 def _resume(state: TrainState, network: str, restored: Restored) -> TrainState:
     """The state as it was saved, checked name by name and shape by shape."""
     saved = {f"{network}/{name}": x for name, x in flatten_dict(restored.variables, sep="/").items()}
-    trainable = {name: saved.get(name) for name in state.trainable}
+    trainable = {name: saved[name] for name in state.trainable if name in saved}
     expected, extra = _extra(state), dict(restored.extra)
     for wanted, found in ((state.trainable, trainable), (expected, extra)):
-        wrong = [name for name, x in wanted.items() if np.shape(found.get(name)) != x.shape]
-        if wrong or wanted.keys() != found.keys():
+        differing = {name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape}
+        differing |= wanted.keys() ^ found.keys()
+        if differing:
             raise CheckpointError(
-                f"step {restored.step} is of another network or optimiser (first difference: "
-                f"{(wrong or sorted(wanted.keys() ^ found.keys()))[0]}); choose another --workdir"
+                f"step {restored.step} is of another network or optimiser, first difference: "
+                f"{min(differing)}; choose another --workdir"
             )
     tree = jax.tree.structure({"optimiser": state.opt_state, "totals": state.totals})
     filled = jax.tree.unflatten(tree, [extra[name] for name in expected])

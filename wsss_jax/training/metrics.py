@@ -26,7 +26,9 @@ class MetricWriter:
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
         except OSError as error:
-            raise RunError(f"{self._path}: cannot be written ({error.strerror}); make room and start again") from error
+            raise RunError(
+                f"{self._path}: cannot be written ({error.strerror}); make room and start again"
+            ) from error
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):

@@ -48,8 +48,8 @@ def make_train_step(
 ) -> Callable[[TrainState, FlatVariables, Batch, jax.Array], TrainState]:
     """Compiles `step(state, frozen, batch, seed_key) -> state`.
 
-    The batch is [accumulation, images, ...] as `put_batch` makes it. Random draws depend on the seed, the step and
-    the image's place in the global batch only, so they are the same on any number of devices.
+    The batch is [accumulation, images, ...] as `put_batch` makes it. Random draws depend on the seed, the
+    step and the image's place in the global batch only, so they are the same on any number of devices.
     """
 
     def step(state: TrainState, frozen: FlatVariables, batch: Batch, seed_key: jax.Array) -> TrainState:
@@ -103,8 +103,8 @@ def _accumulated(
 ) -> tuple[FlatVariables, Metrics]:
     """Gradients of the whole batch's loss, one part in memory at a time.
 
-    The loss may depend on a maximum over the whole batch. It is taken first; each part then also tells how its loss
-    depends on it, and the part that holds the maximum passes their sum on to the parameters.
+    The loss may depend on a maximum over the whole batch. It is taken first; each part then also tells how
+    its loss depends on it, and the part that holds the maximum passes their sum on to the parameters.
     """
     count = keys.shape[0]
     maxima = jax.lax.map(lambda part: maximum_of(trainable, *part), (batch, keys))
