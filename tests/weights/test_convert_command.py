@@ -175,7 +175,7 @@ def test_a_failed_write_leaves_the_old_result(tmp_path, capsys, checkpoint, monk
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("numpy.lib.format.write_array", full)
+    monkeypatch.setattr("numpy.lib.format.write_array_header_1_0", full)
     message = fails(capsys, source, tmp_path / "a.npz", "--to=npz", "--overwrite")
     assert message == f"Error: {tmp_path / 'a.npz'}: cannot be written: No space left on device\n"
     assert (tmp_path / "a.npz").read_bytes() == before

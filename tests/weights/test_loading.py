@@ -11,9 +11,10 @@ from wsss_jax.errors import CheckpointError
 from wsss_jax.weights.mapping import flatten
 
 PEAK = """
-import resource, sys
+import re, sys
 from wsss_jax import weights
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# VmHWM begins anew with each program; getrusage's maximum is inherited from the large test process.
+def peak(): return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = peak()
 {work}
 print(peak() - before)
@@ -79,6 +80,6 @@ def test_importing_needs_neither_jax_nor_torch():
 )
 def test_peak_memory_of_a_whole_network(tmp_path, write, work):
     path = write(tmp_path / "a.pth", state_dict("dev", names("resnet38_cls")))
-    command = [sys.executable, "-c", PEAK.format(work=work), str(path)]
+    command = [sys.executable, "-c", PEAK.replace("{work}", work), str(path)]
     used = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert used < 1.3 * path.stat().st_size
+    assert 0.5 < used / path.stat().st_size < 1.3

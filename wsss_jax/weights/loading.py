@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from wsss_jax.weights.files import BFLOAT16, release_pages
+from wsss_jax.weights.files import BFLOAT16, owned, release_pages
 from wsss_jax.weights.mapping import Variables, flatten, insert, to_variables
 from wsss_jax.weights.reading import read_tensors
+
+_THREADS = 4
 
 
 def load_foreign(
@@ -49,9 +52,16 @@ def load_foreign(
 
 def own(variables: Variables, dtype: Any = None) -> Variables:
     """Copies every array, C-ordered, floating-point ones as `dtype`; gives mapped pages back as it goes."""
-    result: Variables = {collection: {} for collection in variables}
-    for path, view in flatten(variables):
+
+    def copy(view: np.ndarray) -> np.ndarray:
         cast = dtype is not None and (view.dtype.kind == "f" or view.dtype == BFLOAT16)
-        insert(result, path, np.array(view, dtype if cast else view.dtype, order="C"))
+        array = owned(view, dtype if cast else None)
         release_pages(view)
+        return array
+
+    result: Variables = {collection: {} for collection in variables}
+    leaves = list(flatten(variables))
+    with ThreadPoolExecutor(_THREADS) as pool:  # copying releases the interpreter lock
+        for (path, _), array in zip(leaves, pool.map(copy, (view for _, view in leaves)), strict=True):
+            insert(result, path, array)
     return result

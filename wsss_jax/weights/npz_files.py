@@ -5,12 +5,12 @@ import re
 import zipfile
 from collections.abc import Mapping
 from math import prod
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
 from wsss_jax.weights import zips
-from wsss_jax.weights.files import BFLOAT16, WeightFile, check_total, checked_shape, release_pages
+from wsss_jax.weights.files import BFLOAT16, WeightFile, check_total, checked_shape, owned, release_pages
 
 MAGIC = b"\x93NUMPY"
 
@@ -57,8 +57,14 @@ def write_npz(path: str | os.PathLike[str] | BinaryIO, tensors: Mapping[str, np.
             array = np.asarray(tensor)
             array = array.astype(np.float32) if array.dtype == BFLOAT16 else array
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, np.array(array, order="C"), allow_pickle=False)
+                _write_array(stream, array if array.flags.c_contiguous else owned(array))
             release_pages(tensor)
+
+
+def _write_array(stream: IO[bytes], array: np.ndarray) -> None:
+    """What `numpy.lib.format.write_array` does, without its copy in small pieces."""
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+    stream.write(array.reshape(-1).view(np.uint8).data)
 
 
 def _read_array(file: WeightFile, entry: zips.Entry) -> np.ndarray:

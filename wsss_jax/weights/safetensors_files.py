@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from wsss_jax.weights.files import BFLOAT16, WeightFile, check_total, release_pages
+from wsss_jax.weights.files import BFLOAT16, WeightFile, check_total, owned, release_pages
 
 _MAX_HEADER = 1 << 24
 _TYPES = {
@@ -67,8 +67,11 @@ def write_safetensors(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Writes tensors in C order."""
-    copies = {}
+    ready = {}
     for name, tensor in tensors.items():
-        copies[name] = np.array(tensor, order="C")
-        release_pages(tensor)
-    save_file(copies, path, dict(metadata or {}))
+        if tensor.flags.c_contiguous and tensor.flags.aligned:
+            ready[name] = tensor
+        else:
+            ready[name] = owned(tensor)
+            release_pages(tensor)
+    save_file(ready, path, dict(metadata or {}))
