@@ -27,6 +27,7 @@ def defaults() -> ConfigDict:
     c.model = ConfigDict()
     c.model.width = 1.0  # multiplier of all channel counts; 1 = published
     c.model.blocks = (2, 2, 5, 2)  # plain blocks in b2..b5; (2, 2, 5, 2) = published
+    c.model.dilations = (2, 4, 4)  # of b5, b6 and b7; published; smaller for pictures much smaller than 448
     c.model.frozen_blocks = ("conv1a", "b2", "b2_1", "b2_2")  # keep their pretrained weights
     c.model.trunk_dropout = (0.3, 0.5)  # of channels, in b6 and b7
     c.model.fresh_heads = ()  # heads, such as ("fc8",), that are not taken from `init_from`

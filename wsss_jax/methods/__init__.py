@@ -39,6 +39,7 @@ def _classifier(config: ConfigDict, num_classes: int, head_dropout: float) -> Cl
     model: dict[str, Any] = {
         "width": config.model.width,
         "blocks": tuple(config.model.blocks),
+        "dilations": tuple(config.model.dilations),
         "trunk_dropout": tuple(config.model.trunk_dropout),
         "weight_gradient": weight_gradient(config.cpu_weight_gradient),
         "dtype": jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32,

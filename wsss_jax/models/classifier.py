@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from wsss_jax.models.layers import Conv, Dropout2d, xavier_init
-from wsss_jax.models.resnet38 import PUBLISHED_BLOCKS, STRIDE, ResNet38
+from wsss_jax.models.resnet38 import PUBLISHED_BLOCKS, PUBLISHED_DILATIONS, STRIDE, ResNet38
 from wsss_jax.ops.conv import WeightGradient
 from wsss_jax.ops.valid import after_stride, global_average
 
@@ -34,6 +34,7 @@ class Classifier(nn.Module):
     num_classes: int
     width: float = 1.0
     blocks: tuple[int, int, int, int] = PUBLISHED_BLOCKS
+    dilations: tuple[int, int, int] = PUBLISHED_DILATIONS
     trunk_dropout: tuple[float, float] = (0.3, 0.5)
     head_dropout: float = 0.5
     weight_gradient: WeightGradient = "stock"
@@ -45,7 +46,7 @@ class Classifier(nn.Module):
     ) -> Scores:
         """Scores normalised images [B, H, W, 3]; `sizes` and `keys` as in `ResNet38`."""
         common: dict[str, Any] = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
-        trunk = ResNet38(self.width, self.blocks, self.trunk_dropout, **common, name="trunk")
+        trunk = ResNet38(self.width, self.blocks, self.dilations, self.trunk_dropout, **common, name="trunk")
         conv6 = Dropout2d(self.head_dropout, _HEAD_SITE)(trunk(images, sizes, keys)["conv6"], keys)
         maps = Conv(self.num_classes, 1, **common, init=xavier_init, name="fc8")(conv6).astype(jnp.float32)
         return Scores(maps, global_average(maps, after_stride(sizes, STRIDE)))

@@ -16,6 +16,7 @@ from wsss_jax.ops.valid import after_stride, zero_outside
 
 STRIDE = 8
 PUBLISHED_BLOCKS = (2, 2, 5, 2)
+PUBLISHED_DILATIONS = (2, 4, 4)
 
 
 class Block(nn.Module):
@@ -51,7 +52,7 @@ class Bottleneck(nn.Module):
     features: int
     dropout: float
     site: int
-    dilation: int = 4
+    dilation: int
     weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
 
@@ -78,6 +79,8 @@ class ResNet38(nn.Module):
     Attributes:
       width: multiplier of every channel count; 1 is the published network of 105 M parameters.
       blocks: plain blocks after the first one of b2, b3, b4 and b5; (2, 2, 5, 2) is the published network.
+      dilations: of the 3x3 convolutions in b5 (but its very first), b6 and b7; (2, 4, 4) is the published
+        network, whose view on pictures of 100 pixels would be the whole picture.
       dropout: channel dropout in b6 and b7.
       weight_gradient: see `ops.conv.conv2d`.
       dtype: type of the activations; parameters stay float32.
@@ -85,6 +88,7 @@ class ResNet38(nn.Module):
 
     width: float = 1.0
     blocks: tuple[int, int, int, int] = PUBLISHED_BLOCKS
+    dilations: tuple[int, int, int] = PUBLISHED_DILATIONS
     dropout: tuple[float, float] = (0.3, 0.5)
     weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
@@ -113,7 +117,7 @@ class ResNet38(nn.Module):
             ("b2", 128, 128, 2, 1),
             ("b3", 256, 256, 2, 1),
             ("b4", 512, 512, 2, 1),
-            ("b5", 512, 1024, 1, 2),
+            ("b5", 512, 1024, 1, self.dilations[0]),
         )
         for (name, middle, out, stride, dilation), plain in zip(stages, self.blocks, strict=True):
             channels = (self._channels(middle), self._channels(out))
@@ -121,8 +125,9 @@ class ResNet38(nn.Module):
             sizes = after_stride(sizes, stride)
             for i in range(plain):
                 x, _ = Block(*channels, 1, dilation, dilation, **common, name=f"{name}_{i + 1}")(x, sizes)
-        for site, (name, out) in enumerate((("b6", 2048), ("b7", 4096))):
-            block = Bottleneck(self._channels(out), self.dropout[site], 2 * site, **common, name=name)
+        for i, (name, out) in enumerate((("b6", 2048), ("b7", 4096))):
+            settings = {"dropout": self.dropout[i], "site": 2 * i, "dilation": self.dilations[i + 1]}
+            block = Bottleneck(self._channels(out), **settings, **common, name=name)
             x, features[name] = block(x, sizes, keys)
         conv6 = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn7")(x))
         return {"conv3": features["b4"], "conv4": features["b5"], "conv5": features["b6"], "conv6": conv6}

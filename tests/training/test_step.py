@@ -1,0 +1,103 @@
+"""One training step: the same on any number of devices and in any number of parts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.helpers.networks import narrow_batch, narrow_cam, narrow_cse, narrow_variables, relative
+from wsss_jax.sharding import data_mesh, put_batch
+from wsss_jax.training.optimizer import polynomial_sgd
+from wsss_jax.training.step import TrainState, make_train_step, merge, partition
+
+METHODS = {"cam": narrow_cam, "cse": narrow_cse}
+
+
+def three_steps(method, devices, accumulation):
+    """Losses and learnt parameters after three steps from the same start on the same batches."""
+    mesh = data_mesh(jax.devices()[:devices])
+    trainable, frozen = partition(narrow_variables(method), method)
+    groups = {path: method.group(tuple(path.split("/"))) for path in trainable}
+    optimizer = polynomial_sgd(
+        groups, learning_rate=0.05, momentum=0.9, weight_decay=5e-4, power=0.9, max_step=10
+    )
+    trainable = jax.tree.map(jnp.array, trainable)
+    totals = {name: jnp.zeros(()) for name in method.metrics}
+    state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), totals)
+    step = make_train_step(method, optimizer, 2, mesh)
+    losses = []
+    for i in range(3):
+        batch = put_batch(narrow_batch(seed=i), mesh, accumulation)
+        before = state.totals["loss"] * 1
+        state = step(state, frozen, batch, jax.random.key(7))
+        losses.append(float(state.totals["loss"] - before))
+    return np.array(losses), state.trainable
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def method(request):
+    return METHODS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def reference(method):
+    return three_steps(method, devices=1, accumulation=1)
+
+
+@pytest.mark.parametrize(("devices", "accumulation"), [(8, 1), (1, 2), (2, 2)])
+def test_devices_and_accumulation_do_not_change_the_result(method, reference, devices, accumulation):
+    losses, learnt = three_steps(method, devices, accumulation)
+    np.testing.assert_allclose(losses, reference[0], rtol=1e-5)
+    for path, wanted in reference[1].items():
+        assert relative(learnt[path], wanted) < 1e-5, path
+
+
+def test_the_steps_did_learn(method, reference):
+    start, _ = partition(narrow_variables(method), method)
+    moved = {path: relative(x, start[path]) for path, x in reference[1].items()}
+    assert min(moved.values()) > 1e-4, moved
+
+
+def test_what_is_frozen_is_no_argument_of_the_gradient_and_has_no_optimiser_state(method):
+    trainable, frozen = partition(narrow_variables(method), method)
+    assert not trainable.keys() & frozen.keys()
+    assert all("/bn" not in path and "batch_stats" not in path for path in trainable)
+    assert not any(block in path for path in trainable for block in ("/conv1a/", "/b2/"))
+    groups = {path: method.group(tuple(path.split("/"))) for path in trainable}
+    state = polynomial_sgd(
+        groups, learning_rate=1.0, momentum=0.9, weight_decay=0.0, power=1.0, max_step=2
+    ).init(trainable)
+    held = sum(x.size for x in jax.tree.leaves(state) if x.ndim)
+    assert held == sum(x.size for x in trainable.values())  # one momentum buffer each, nothing else
+
+
+def test_frozen_layers_cost_no_backward_pass(method):
+    """The gradient's program holds no product that would only serve b2."""
+    trainable, frozen = partition(narrow_variables(method), method)
+    if method.trained == "er":
+        pytest.skip("gradients pass through the whole of cl by design")
+    batch = {"images": jnp.zeros((2, 24, 24, 3)), "labels": jnp.ones((2, 6))}
+    keys = jax.random.split(jax.random.key(0), 2)
+
+    def loss(trainable, frozen):
+        return method.loss(merge(trainable, frozen), batch, keys, None)[0]
+
+    def convolutions(gradient):
+        text = jax.jit(gradient).lower(trainable, frozen).as_text()
+        return text.count("stablehlo.convolution")
+
+    forward = convolutions(loss)
+    backward = convolutions(jax.grad(loss)) - forward
+    everything = convolutions(jax.grad(loss, argnums=(0, 1))) - forward
+    learning = sum(path.endswith("kernel") for path in trainable)
+    # Two convolutions for each learning one (weights, input), but no input gradient for the first ones.
+    assert backward <= 2 * learning - 1 < everything
+
+
+def test_an_optimiser_step_leaves_the_frozen_variables_alone(method, reference):
+    _, frozen = partition(narrow_variables(method), method)
+    merged = merge(reference[1], frozen)
+    flat_again, frozen_again = partition(merged, method)
+    assert flat_again.keys() == reference[1].keys()
+    for path, x in frozen.items():
+        np.testing.assert_array_equal(frozen_again[path], x)
