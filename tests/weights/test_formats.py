@@ -44,6 +44,16 @@ def test_safetensors_round_trip(tmp_path):
     assert_same(read_tensors(path), wanted)
 
 
+@pytest.mark.parametrize("length", [0x0112, 0x0280, 0x0380])
+def test_a_header_as_long_as_another_formats_magic_number(tmp_path, length):
+    """The file begins with the header's length: here MXNet's 0x112, and the opcodes 80 02 and 80 03 of a
+    pickle."""
+    header = b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'.ljust(length)
+    (tmp_path / "a").write_bytes(struct.pack("<Q", length) + header + b"\x05\x06")
+    assert file_format(tmp_path / "a") == "safetensors"
+    assert read_tensors(tmp_path / "a")["x"].tolist() == [5, 6]
+
+
 def test_npz_round_trip(tmp_path):
     path = tmp_path / "a.npz"
     write_npz(path, {**TENSORS, "bf16": np.array([1.5, -3], BFLOAT16)})

@@ -9,6 +9,8 @@ from tests.helpers import torch_files as tf
 from tests.helpers.golden import GOLDEN, names, state_dict
 from wsss_jax import weights
 from wsss_jax.errors import CheckpointError
+from wsss_jax.models.classifier import Classifier
+from wsss_jax.training.initial import variable_shapes
 from wsss_jax.weights.mapping import flatten, torch_names
 from wsss_jax.weights.networks import MXNET_DROPPED, NETWORKS, mxnet_names
 from wsss_jax.weights.safetensors_files import write_safetensors
@@ -33,6 +35,18 @@ def test_every_tensor_has_a_place_of_its_own(network):
     assert len(set(paths)) == len(paths)
     variables = weights.to_variables(state_dict("dev", names(network, 64)), network)
     assert {path for path, _ in flatten(variables)} == set(paths)
+
+
+@pytest.mark.parametrize("network", ["resnet38_cls", "cse_net_er"])
+def test_variables_are_those_of_our_network(network):
+    """At full width; the arrays are one zero seen from everywhere."""
+    tensors = {name: np.broadcast_to(np.float32(0), shape) for name, shape in names(network).items()}
+    variables = weights.to_variables(tensors, network)
+    weights.check_against(variables, variable_shapes(Classifier(num_classes=20)))
+    with pytest.raises(
+        CheckpointError, match=r"1 of another shape: params/fc8/kernel is \(1, 1, 4096, 20\) instead"
+    ):
+        weights.check_against(variables, variable_shapes(Classifier(num_classes=7)))
 
 
 def test_mxnet_names_are_the_published_ones():

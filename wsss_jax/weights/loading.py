@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wsss_jax.weights.files import BFLOAT16, owned, release_pages
+from wsss_jax.weights.files import BFLOAT16, owned
 from wsss_jax.weights.mapping import Variables, flatten, insert, to_variables
 from wsss_jax.weights.reading import read_tensors
 
@@ -55,9 +55,7 @@ def own(variables: Variables, dtype: Any = None) -> Variables:
 
     def copy(view: np.ndarray) -> np.ndarray:
         cast = dtype is not None and (view.dtype.kind == "f" or view.dtype == BFLOAT16)
-        array = owned(view, dtype if cast else None)
-        release_pages(view)
-        return array
+        return owned(view, dtype if cast else None)
 
     result: Variables = {collection: {} for collection in variables}
     leaves = list(flatten(variables))

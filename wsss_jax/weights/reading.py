@@ -70,6 +70,9 @@ def file_format(path: str | os.PathLike[str]) -> str:
 
 def _format(file: WeightFile) -> str:
     start = file.data[:9]
+    # First, since the header's length, with which safetensors begins, may look like any other magic number.
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= file.size - 8:
+        return "safetensors"
     if start[:8] == mxnet.MAGIC.to_bytes(8, "little"):
         return "mxnet"
     if start[:4] == zips.MAGIC:
@@ -77,8 +80,6 @@ def _format(file: WeightFile) -> str:
         return "npz" if names and all(name.endswith(".npy") for name in names) else "torch-zip"
     if start[:1] == b"\x80":
         return "torch-legacy"
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= file.size - 8:
-        return "safetensors"
     raise _unknown(file)
 
 

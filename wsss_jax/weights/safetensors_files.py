@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from wsss_jax.weights.files import BFLOAT16, WeightFile, check_total, owned, release_pages
+from wsss_jax.weights.files import BFLOAT16, WeightFile, check_total, owned
 
 _MAX_HEADER = 1 << 24
 _TYPES = {
@@ -67,11 +67,8 @@ def write_safetensors(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Writes tensors in C order."""
-    ready = {}
-    for name, tensor in tensors.items():
-        if tensor.flags.c_contiguous and tensor.flags.aligned:
-            ready[name] = tensor
-        else:
-            ready[name] = owned(tensor)
-            release_pages(tensor)
+    ready = {
+        name: tensor if tensor.flags.c_contiguous and tensor.flags.aligned else owned(tensor)
+        for name, tensor in tensors.items()
+    }
     save_file(ready, path, dict(metadata or {}))
