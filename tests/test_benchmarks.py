@@ -1,0 +1,224 @@
+"""Every topic of `python -m benchmarks` at toy size; nothing here depends on how fast the machine is."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import convert, evaluate, infer, loader, topics, train
+from benchmarks.machine import cpu_model, machine, versions
+from benchmarks.pictures import Shrunk, draw_devkit, draw_sizes, open_pictures
+from benchmarks.row import Row, Settings
+from benchmarks.table import document, number, table
+from benchmarks.timing import Times, interleaved
+from wsss_jax.data.voc import Voc
+from wsss_jax.errors import ConfigError, RunError
+from wsss_jax.inference.predict import InferenceSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+TOY = Settings(
+    width=1 / 64, blocks=(0, 0, 0, 0), crop=16, batch_size=1, pictures=3, side=24, scales=(1.0,), repeats=1
+)
+
+
+def check(rows):
+    """Rows can be printed and written, and say what their ratios compare with."""
+    assert len({row.name for row in rows}) == len(rows)
+    for row in rows:
+        numbers = [x for x in (row.value, row.low, row.high, row.ratio) if x is not None]
+        assert all(math.isfinite(x) for x in numbers), row
+        assert (row.ratio is None) == (row.versus == ""), row
+        assert row.low is None or row.low <= row.value <= row.high, row
+    json.dumps(document(rows, TOY, {}, {}), allow_nan=False)
+    assert len(table(rows).splitlines()) == len(rows) + 2
+
+
+def named(rows, name):
+    return next(row for row in rows if row.name == name)
+
+
+def test_training_steps_of_both_methods():
+    rows = train.rows(TOY)
+    check(rows)
+    names = [row.name for row in rows if row.unit == "images/s"]
+    assert names == [f"{m} training step, {g}" for m in ("cam", "cse") for g in ("taps", "stock")]
+    fast, slow = rows[:2]
+    assert fast.ratio == pytest.approx(fast.value / slow.value)
+
+
+def test_inference_agrees_with_the_plain_loop():
+    rows = infer.rows(TOY)
+    check(rows)
+    padded = named(rows, "CAM inference, compiled before, padded")
+    assert float(padded.note.rsplit(" ", 1)[1]) < 1e-4
+    assert 1 <= named(rows, "CAM inference, programs for this list").value <= 2
+
+
+def test_plan_rows_by_hand():
+    settings = InferenceSettings(
+        scales=(0.5, 1.0), flip=True, class_filter="given", batch_size=2, max_buckets=1
+    )
+    programs, area = infer.plan_rows("it", [(8, 16), (16, 8), (16, 16)], settings)
+    assert (programs.value, programs.ratio) == (1, 6)  # 3 sizes x 2 scales in one bucket of 16 x 16
+    assert area.value == pytest.approx(100 * (3 * 256 / 512 - 1))
+    assert "33.3 %" in area.note  # 4 rows for 3 pictures
+
+
+def test_sweep_and_loop_count_the_same():
+    settings = dataclasses.replace(TOY, pictures=2)
+    rows = evaluate.rows(settings)
+    check(rows)
+    cases, thresholds = evaluate._cases(settings), (0.1, 0.25, 0.5)
+    matrices = evaluate.loop(cases, thresholds)
+    assert matrices.sum() == 3 * sum((case.mask < 255).sum() for case in cases) > 0
+    np.testing.assert_array_equal(matrices, evaluate.one_pass(cases, thresholds))
+
+
+def test_a_sweep_that_counts_otherwise_stops_the_benchmark(monkeypatch):
+    monkeypatch.setattr(evaluate, "one_pass", lambda cases, thresholds: np.zeros((1, 1, 1), np.int64))
+    with pytest.raises(RunError, match="different pixels"):
+        evaluate.rows(dataclasses.replace(TOY, pictures=2))
+
+
+def test_loader_by_threads_and_workers():
+    rows = loader.rows(TOY)
+    check(rows)
+    assert [row.unit for row in rows] == ["images/s"] * 3 + ["s"] * 3
+    assert all(row.value > 0 for row in rows)
+
+
+def test_conversion_of_a_narrow_checkpoint(monkeypatch):
+    """The rows of `benchmarks.convert`, measured once and without the import of Orbax."""
+    narrow = {name: tuple(min(n, 4) for n in shape) for name, shape in convert._shapes().items()}
+    cases = convert._cases
+    monkeypatch.setattr(convert, "_shapes", lambda: narrow)
+    monkeypatch.setattr(convert, "_cases", lambda *files: cases(*files)[:2])
+    monkeypatch.setattr(convert, "_REPEATS", 1)
+    monkeypatch.chdir(ROOT)
+    rows = topics.convert_rows()
+    check(rows)
+    assert len(rows) == 2
+    assert (rows[0].ratio, rows[0].versus, rows[0].unit) == (1, "numpy.load", "s")
+
+
+def test_sizes_are_distributed_as_in_voc():
+    sizes = np.array(draw_sizes(4000))
+    assert sizes.max() == 500
+    assert 0.9 < np.mean(sizes.max(axis=1) == 500) < 1
+    assert 0.4 < np.mean(sizes.min(axis=1) == 375) < 0.6
+    assert 0.15 < np.mean(sizes[:, 0] > sizes[:, 1]) < 0.3
+    assert draw_sizes(5) == draw_sizes(5)
+
+
+def test_drawn_devkit_is_one(tmp_path):
+    source = Voc(str(draw_devkit(tmp_path, 4)))
+    for image_id, size in zip(source.ids("train"), draw_sizes(4), strict=True):
+        assert (
+            source.size(image_id) == source.image(image_id).shape[:2] == source.mask(image_id).shape == size
+        )
+        shown = {int(c) - 1 for c in np.unique(source.mask(image_id)) if 0 < c < 255}
+        assert shown <= set(np.flatnonzero(source.labels(image_id)).tolist())
+
+
+def test_given_pictures_are_taken_from_the_whole_list(tmp_path):
+    root = draw_devkit(tmp_path, 5)
+    with open_pictures(Settings(data=str(root), pictures=3)) as (source, ids):
+        assert ids == ("2012_000000", "2012_000002", "2012_000004")
+        assert source.root == str(root)
+
+
+def test_shrunk_pictures_and_masks_fit(tmp_path):
+    source = Voc(str(draw_devkit(tmp_path, 1)))
+    (image_id,) = source.ids("train")
+    small = Shrunk(source, 50)
+    assert max(small.size(image_id)) == 50
+    assert small.image(image_id).shape[:2] == small.mask(image_id).shape == small.size(image_id)
+    assert set(np.unique(small.mask(image_id))) <= set(np.unique(source.mask(image_id)))
+    assert Shrunk(source, 0).size(image_id) == source.size(image_id)
+
+
+def test_interleaved_takes_turns_after_a_round_that_does_not_count():
+    calls = []
+    times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "b"] * 3
+    assert [len(times[name].seconds) for name in "ab"] == [2, 2]
+
+
+def test_times_become_rates_with_their_spread():
+    row = Times((2.0, 1.0, 4.0)).per_second(8, "x", "images/s")
+    assert (row.low, row.value, row.high) == (2, 4, 8)
+    row = Times((2.0, 1.0, 4.0)).row("x")
+    assert (row.low, row.value, row.high, row.unit) == (1, 2, 4, "s")
+
+
+def test_table_by_hand():
+    row = Row(name="a", value=1234.5, unit="s", low=0.12345, high=99.96, ratio=2.0, versus="b", note="c")
+    assert [cell.strip() for cell in table([row]).splitlines()[2].split("|")[1:-1]] == [
+        "a", "1,234 s", "0.123 to 100", "2x", "b", "c",
+    ]  # fmt: skip
+    assert number(0) == "0"
+
+
+def test_machine_is_described(tmp_path):
+    found, wanted = machine(), {"cpu", "cores", "load", "devices", "system"}
+    assert found.keys() == wanted
+    assert found["cores"] >= 1 and found["cpu"]
+    assert versions()["numpy"] == np.__version__
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Fast Chip 9\n")
+    assert cpu_model(cpuinfo) == "Fast Chip 9"
+    assert cpu_model(tmp_path / "none")
+
+
+def test_topics_are_checked_and_ordered():
+    assert topics.check_topics([]) == topics.TOPICS
+    assert topics.check_topics(["train", "loader"]) == ("loader", "train")
+    with pytest.raises(ConfigError, match="'trian'; did you mean train"):
+        topics.check_topics(["trian"])
+    with pytest.raises(ConfigError, match="choose of convert,"):
+        topics.check_topics(["xyzzy"])
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_help_is_quick():
+    start = time.perf_counter()
+    done = run("--help")
+    assert time.perf_counter() - start < 3
+    assert "--only" in done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--only=infre", "did you mean infer?"),
+        ("--repeats=0", "repeats"),
+        ("--data=/nowhere", "does not exist"),
+    ],
+)
+def test_bad_flags_end_with_one_line(flag, message):
+    done = run("--only=evaluate", flag)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_command_prints_a_table_and_writes_json(tmp_path):
+    path = tmp_path / "rows.json"
+    done = run("--only=evaluate", "--repeats=1", "--pictures=2", f"--json={path}")
+    assert done.returncode == 0, done.stderr
+    assert "| evaluation at 30 thresholds, one pass" in done.stdout
+    written = json.loads(path.read_text())
+    assert written.keys() == {"machine", "versions", "settings", "rows"}
+    assert [row["versus"] for row in written["rows"]] == ["loop", ""]
+    assert written["settings"]["repeats"] == 1
