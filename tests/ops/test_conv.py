@@ -1,0 +1,110 @@
+"""Convolution against loops over pixels, and its own weight gradient against XLA's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsss_jax.ops.conv import conv2d
+
+CASES = st.fixed_dictionaries(
+    {
+        "height": st.integers(1, 9),
+        "width": st.integers(1, 9),
+        "channels": st.integers(1, 3),
+        "features": st.integers(1, 3),
+        "kernel": st.sampled_from([1, 3]),
+        "stride": st.integers(1, 3),
+        "dilation": st.integers(1, 4),
+        "seed": st.integers(0, 99),
+    }
+)
+
+
+def draw(case):
+    rng = np.random.default_rng(case["seed"])
+    k = case["kernel"]
+    x = rng.standard_normal((2, case["height"], case["width"], case["channels"])).astype(np.float32)
+    return x, rng.standard_normal((k, k, case["channels"], case["features"])).astype(np.float32)
+
+
+def by_loops(x, kernel, stride, dilation):
+    """PyTorch's definition: output i sees input i * stride + (a - k // 2) * dilation, zero outside."""
+    B, H, W, _ = x.shape
+    k = len(kernel)
+    out = np.zeros((B, -(-H // stride), -(-W // stride), kernel.shape[3]))
+    for i in range(out.shape[1]):
+        for j in range(out.shape[2]):
+            for a in range(k):
+                for b in range(k):
+                    y, z = i * stride + (a - k // 2) * dilation, j * stride + (b - k // 2) * dilation
+                    if 0 <= y < H and 0 <= z < W:
+                        out[:, i, j] += x[:, y, z] @ kernel[a, b]
+    return out
+
+
+@settings(max_examples=15, deadline=None)
+@given(CASES)
+def test_convolution_is_pytorchs(case):
+    x, kernel = draw(case)
+    wanted = by_loops(x, kernel, case["stride"], case["dilation"])
+    found = conv2d(x, kernel, stride=case["stride"], dilation=case["dilation"])
+    assert found.shape == wanted.shape  # ceil(n / stride)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(CASES)
+def test_taps_gradient_is_the_stock_gradient(case):
+    x, kernel = draw(case)
+
+    @jax.jit
+    def values_and_gradients(x, kernel):
+        def loss(x, kernel, how):
+            out = conv2d(x, kernel, stride=case["stride"], dilation=case["dilation"], weight_gradient=how)
+            return (out * jnp.cos(jnp.arange(out.size).reshape(out.shape))).sum(), out
+
+        grad = jax.grad(loss, argnums=(0, 1), has_aux=True)
+        return grad(x, kernel, "stock"), grad(x, kernel, "taps")
+
+    (stock, stock_out), (taps, taps_out) = values_and_gradients(x, kernel)
+    np.testing.assert_array_equal(taps_out, stock_out)
+    np.testing.assert_allclose(taps[0], stock[0], atol=1e-5)
+    np.testing.assert_allclose(taps[1], stock[1], rtol=1e-5, atol=1e-5)
+
+
+def test_stride_two_starts_at_the_first_pixel():
+    """XLA's SAME would pad only the far end of an even size: outputs 2 + 3 + 4 = 9 (with 1) and 4."""
+    x = jnp.array([1.0, 2, 3, 4]).reshape(1, 1, 4, 1)
+    kernel = jnp.zeros((3, 3, 1, 1)).at[1].set(1.0)
+    found = conv2d(x, kernel, stride=2)[0, 0, :, 0]
+    np.testing.assert_array_equal(found, [0 + 1 + 2, 2 + 3 + 4])
+
+
+def test_dilation_is_the_distance_of_taps():
+    x = jnp.array([1.0, 10, 100, 1000, 10000]).reshape(1, 1, 5, 1)
+    kernel = jnp.array([1.0, 2, 3]).reshape(1, 3, 1, 1) * jnp.array([0, 1.0, 0]).reshape(3, 1, 1, 1)
+    found = conv2d(x, kernel, dilation=2)[0, 0, :, 0]
+    # Each output: 1 x what lies two to the left, 2 x itself, 3 x what lies two to the right.
+    np.testing.assert_array_equal(found, [302, 3020, 30201, 2010, 20100])
+
+
+def test_weight_gradient_by_hand():
+    """Of the sum of outputs, a tap's gradient is the sum of what it saw."""
+    x = jnp.array([[1.0, 2], [3, 4]]).reshape(1, 2, 2, 1)
+    wanted = [[1, 3, 2], [4, 10, 6], [3, 7, 4]]
+    for how in ("stock", "taps"):
+        grad = jax.grad(lambda k, how=how: conv2d(x, k, weight_gradient=how).sum())(jnp.ones((3, 3, 1, 1)))
+        np.testing.assert_array_equal(grad[:, :, 0, 0], wanted)
+
+
+@pytest.mark.parametrize("how", ["stock", "taps"])
+def test_types_are_kept(how):
+    x, kernel = jnp.ones((1, 4, 4, 2), jnp.bfloat16), jnp.ones((3, 3, 2, 1), jnp.bfloat16)
+    grads = jax.grad(lambda x, k: conv2d(x, k, weight_gradient=how).sum().astype(jnp.float32), (0, 1))(
+        x, kernel
+    )
+    assert [g.dtype for g in grads] == [jnp.bfloat16, jnp.bfloat16]
+    assert [g.shape for g in grads] == [x.shape, kernel.shape]

@@ -1,0 +1,115 @@
+"""Bilinear resizing: values computed by hand with PyTorch's formulas, and pictures in padded arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsss_jax.ops.resize import interpolation_matrix, resize_bilinear, resize_valid
+
+SIDES = st.integers(1, 8)
+
+
+def row(values, n, **options):
+    """Resizes one row of values to n."""
+    x = jnp.array(values, jnp.float32).reshape(1, 1, -1, 1)
+    return np.asarray(resize_bilinear(x, (1, n), **options))[0, 0, :, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([0, 1], [0, 0.25, 0.75, 1]),  # centres at -0.25, 0.25, 0.75, 1.25, clipped to 0..1
+        ([0, 1, 2, 3], [0.5, 2.5]),  # no antialiasing: only the two nearest samples count
+        ([0, 8, 0, 0], [4]),  # the centre, 1.5, lies between the second and third
+        ([0, 3, 6, 9, 12], [1, 6, 11]),  # centres at 1/3, 2, 11/3
+        ([5], [5, 5, 5]),
+        ([1, 2, 4], [1, 2, 4]),
+    ],
+)
+def test_half_pixel_values(values, wanted):
+    np.testing.assert_allclose(row(values, len(wanted)), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([0, 3], [0, 1, 2, 3]),
+        ([0, 1, 2, 3], [0, 3]),
+        ([0, 4, 0], [0, 2, 4, 2, 0]),
+        ([7, 1, 2], [7]),  # one output sample is the first input sample
+        ([5], [5, 5, 5]),
+    ],
+)
+def test_align_corners_values(values, wanted):
+    np.testing.assert_allclose(row(values, len(wanted), align_corners=True), wanted, atol=1e-6)
+
+
+def test_axes_and_channels_are_independent():
+    x = np.zeros((2, 2, 2, 2), np.float32)
+    x[0, :, :, 0] = [[0, 4], [8, 12]]
+    x[1, :, :, 1] = [[0, 4], [8, 12]]
+    found = np.asarray(resize_bilinear(x, (2, 4)))
+    wanted = [[0, 1, 3, 4], [8, 9, 11, 12]]
+    np.testing.assert_allclose(found[0, :, :, 0], wanted, atol=1e-6)
+    np.testing.assert_allclose(found[1, :, :, 1], wanted, atol=1e-6)
+    assert not found[0, :, :, 1].any() and not found[1, :, :, 0].any()
+
+
+def by_loop(values, n, align_corners):
+    """One axis, sample by sample."""
+    out, last = [], len(values) - 1
+    for i in range(n):
+        if align_corners:
+            s = i * last / (n - 1) if n > 1 else 0.0
+        else:
+            s = min(max((i + 0.5) * len(values) / n - 0.5, 0.0), last)
+        low = int(np.floor(s + 1e-9))
+        out.append(values[low] * (1 - (s - low)) + values[min(low + 1, last)] * (s - low))
+    return out
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=12), st.integers(1, 20), st.booleans())
+def test_any_sizes_agree_with_the_formula(values, n, align_corners):
+    matrix = interpolation_matrix(len(values), n, n, len(values), align_corners=align_corners)
+    np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-5)
+    wanted = by_loop(values, n, align_corners)
+    np.testing.assert_allclose(np.asarray(matrix) @ np.array(values, np.float32), wanted, atol=1e-4)
+
+
+@jax.jit
+def padded(x, sizes, new_sizes):
+    return resize_valid(x, sizes, new_sizes, (10, 11))
+
+
+whole = jax.jit(resize_bilinear, static_argnums=1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.integers(0, 99))
+def test_padded_resize_is_that_of_the_picture_alone(first, second, new, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((2, 8, 9, 2)).astype(np.float32)  # also outside: it must not matter
+    found = np.array(padded(x, np.array([first, second]), np.array([new, new])))
+    for picture, (h, w), resized in zip(x, (first, second), found, strict=True):
+        wanted = whole(picture[None, :h, :w], new)[0]
+        np.testing.assert_allclose(resized[: new[0], : new[1]], wanted, atol=1e-5)
+        resized[: new[0], : new[1]] = 0
+        assert not resized.any()
+
+
+def test_gradient_is_the_transpose():
+    x = jnp.ones((1, 1, 2, 1))
+    grad = jax.grad(
+        lambda x: (resize_bilinear(x, (1, 4)) * jnp.array([1.0, 2, 3, 4])[None, None, :, None]).sum()
+    )(x)
+    np.testing.assert_allclose(
+        grad[0, 0, :, 0], [1 + 2 * 0.75 + 3 * 0.25, 2 * 0.25 + 3 * 0.75 + 4], atol=1e-6
+    )
+
+
+def test_type_is_kept():
+    assert resize_bilinear(jnp.ones((1, 2, 2, 1), jnp.bfloat16), (3, 3)).dtype == jnp.bfloat16
