@@ -14,23 +14,25 @@ from absl import flags, logging
 from wsss_jax.config import flatten
 from wsss_jax.errors import ConfigError, Interrupted, UserError
 
+_FILE_FIRST = "--config=FILE must come before any --config.KEY=VALUE"
+
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses absl flags; raises ConfigError with one line on what is wrong and what would be right.
 
-    ml_collections reports a misspelt key as AttributeError or KeyError and a missing file as OSError.
+    ml_collections reports a misspelt key as AttributeError or KeyError.
     """
     logging.set_verbosity(logging.WARNING)  # Orbax logs some 60 lines per checkpoint at INFO
+    if _config_path(argv) and not Path(_config_path(argv)).is_file():
+        raise ConfigError(_missing_file(argv))  # else only told when a setting is read
     try:
         return flags.FLAGS(list(argv))
     except flags.IllegalFlagValueError as error:
         raise ConfigError(_with_wanted_type(str(error), argv)) from error
     except flags.Error as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(_FILE_FIRST if _override_comes_first(argv) else str(error)) from error
     except (AttributeError, KeyError) as error:
         raise ConfigError(_unknown_key(argv) or str(error)) from error
-    except OSError as error:
-        raise ConfigError(_missing_file(argv)) from error
 
 
 @contextlib.contextmanager
@@ -50,8 +52,17 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _config_path(argv: Sequence[str]) -> str:
-    matches = [re.fullmatch(r"--?config=(.*)", arg) for arg in argv]
-    return next((match[1] for match in matches if match), "")
+    """The value of --config=FILE or --config FILE; '' if there is none."""
+    for arg, following in zip(argv, [*argv[1:], ""], strict=True):
+        match = re.fullmatch(r"--?config(?:=(.*))?", arg)
+        if match:
+            return following if match[1] is None else match[1]
+    return ""
+
+
+def _override_comes_first(argv: Sequence[str]) -> bool:
+    overrides = [i for i, arg in enumerate(argv) if re.match(r"--?(?:no)?config\.", arg)]
+    return bool(overrides) and not _config_path(argv[: overrides[0]])
 
 
 def _known_keys(argv: Sequence[str]) -> Mapping[str, Any]:
@@ -62,8 +73,6 @@ def _known_keys(argv: Sequence[str]) -> Mapping[str, Any]:
 def _unknown_key(argv: Sequence[str]) -> str | None:
     """The first --config.KEY that the file does not have, with the nearest that it has."""
     known = _known_keys(argv)
-    if not known:
-        return "--config=FILE must come before any --config.KEY=VALUE"
     for arg in argv:
         match = re.match(r"--?(?:no)?config\.([\w.]+)", arg)
         if match and match[1] not in known:

@@ -3,7 +3,9 @@
 Files in `configs/` start from `defaults()` and change what differs. Imports no JAX.
 """
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -102,7 +104,11 @@ _CHOICES = {
 }
 _POSITIVE = (
     "batch_size", "accumulation", "total_epochs", "model.width", "augment.crop", "optimizer.learning_rate",
-    "cam.batch_size", "cam.max_buckets", "log.every_steps",
+    "cam.batch_size", "cam.max_buckets", "log.every_steps", "loader.threads", "model.calibration_batches",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "optimizer.momentum", "optimizer.weight_decay", "loader.workers", "eval.fixed_threshold",
+    "eval.every_epochs", "checkpoint.every_steps", "report.images",
 )  # fmt: skip
 
 
@@ -115,17 +121,27 @@ def validate(config: ConfigDict) -> None:
     for key in _POSITIVE:
         if not flat[key] > 0:
             raise ConfigError(f"config.{key}={flat[key]!r}: must be greater than 0")
-    low, high = flat["augment.resize_long"]
-    if not 0 < low <= high:
-        raise ConfigError(
-            f"config.augment.resize_long={(low, high)}: must be (smallest, largest) side in pixels"
-        )
-    if not flat["cam.scales"] or min(flat["cam.scales"]) <= 0:
-        raise ConfigError(
-            f"config.cam.scales={flat['cam.scales']}: must be one or more numbers greater than 0"
-        )
-    if not flat["eval.thresholds"]:
-        raise ConfigError("config.eval.thresholds=(): must hold at least one background score")
+    for key in _NOT_NEGATIVE:
+        if not flat[key] >= 0:
+            raise ConfigError(f"config.{key}={flat[key]!r}: must be at least 0")
+    _check_numbers(flat)
+
+
+def _check_numbers(flat: Mapping[str, Any]) -> None:
+    """Checks the settings that are several numbers."""
+    sides, scales = flat["augment.resize_long"], flat["cam.scales"]
+    if not (_are_numbers(sides) and len(sides) == 2 and 0 < sides[0] <= sides[1]):
+        raise ConfigError(f"config.augment.resize_long={sides}: must be (smallest, largest) side in pixels")
+    if not (_are_numbers(scales) and all(scale > 0 for scale in scales)):
+        raise ConfigError(f"config.cam.scales={scales}: must be one or more numbers greater than 0")
+    levels = flat["eval.thresholds"]
+    if not (_are_numbers(levels) and levels[0] >= 0 and all(a < b for a, b in itertools.pairwise(levels))):
+        raise ConfigError(f"config.eval.thresholds={levels}: must be one or more rising background scores")
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether this is a sequence of one or more finite numbers."""
+    return bool(values) and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,18 +18,18 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
       RunError: the folder is not writable or the disk is full; nothing is left behind.
     """
     path = Path(path)
-    temporary: str | None = None
+    # Not one of tempfile's, which only the owner may read: the umask cannot be asked for without setting it,
+    # which other threads would see.
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            write(file)  # type: ignore[arg-type]
-        os.chmod(temporary, 0o666 & ~_umask())
+        with temporary.open("xb") as file:
+            write(file)
         os.replace(temporary, path)
     except OSError as error:
         raise RunError(_explain(path, error)) from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
+        if os.path.exists(temporary):
             os.remove(temporary)
 
 
@@ -43,12 +43,6 @@ def remove_temporary(folder: str | Path) -> None:
     """Removes what a killed run left half-written in a folder and those below it."""
     for path in Path(folder).rglob(".*.tmp"):
         path.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _explain(path: Path, error: OSError) -> str:

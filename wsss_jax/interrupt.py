@@ -13,6 +13,8 @@ _requested = False
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[None]:
     """The first SIGTERM or SIGINT only asks to stop; a second one ends the program at once, as usual."""
+    global _requested
+    _requested = False  # an interrupted cell of a notebook may be run again
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def ask(number: int, frame: FrameType | None) -> None:
