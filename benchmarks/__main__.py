@@ -42,14 +42,15 @@ _PRECISION = flags.DEFINE_enum(
 def main(argv: Sequence[str]) -> None:
     """Measures, prints the table, and writes it as JSON if asked to."""
     names, settings = check_topics(_ONLY.value), _settings()
-    from benchmarks.machine import machine, versions
+    from benchmarks.machine import load, machine, versions
     from benchmarks.networks import prepare_jax
     from benchmarks.table import describe, document, table
     from wsss_jax.files import write_json
 
     prepare_jax(settings)
+    load_before = load()
     rows = measure(names, settings)
-    where, what = machine(), versions()
+    where, what = machine(load_before), versions()
     print(f"{describe(where)}\n{describe(what)}\n\n{table(rows)}")
     if _JSON.value:
         write_json(_JSON.value, document(rows, settings, where, what))

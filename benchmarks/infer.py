@@ -25,6 +25,7 @@ from wsss_jax.stages.infer import inference_settings
 _BUCKETS = 2  # for few pictures; a real list has the configured number
 _PLAIN_PICTURES = 2  # each of them compiles a program per scale
 _LIST_LENGTH = 10582  # pictures in VOC's train_aug
+_WHOLE_LIST = "a list as long as VOC's"
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,29 @@ class _Job:
         return [self.source.size(image_id) for image_id in self.ids]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """Seconds of both sides over their own numbers of pictures."""
+
+    first: float  # of the padded side's first pass, which compiles
+    padded: Times
+    plain: Times
+    images: tuple[int, int]  # of the padded and of the plain side
+    programs: int  # of the padded side
+    compile_padded: float  # per program, the difference between the first pass and a later one
+    compile_plain: float
+    difference: float  # largest between their maps
+
+
 def rows(settings: Settings | None = None) -> list[Row]:
     """Measures both sides and counts programs and padding, also for a list as long as VOC's."""
     settings = settings or Settings()
     with open_pictures(settings) as (pictures, ids):
         source = Shrunk(pictures, settings.side)
         job = _Job(source, ids, given_classes(source, ids), _inference_settings(settings))
-        return (
-            _timed_rows(settings, job)
-            + plan_rows("this list", job.sizes, job.settings)
-            + _list_rows(settings)
-        )
+        found = _measure(settings, job)
+    warm, cold = _warm_rows(settings, found), _cold_rows(found, job)
+    return warm + cold + plan_rows("this list", job.sizes, job.settings) + _list_rows(settings, found)
 
 
 def plan_rows(what: str, sizes: Sequence[Size], settings: InferenceSettings) -> list[Row]:
@@ -71,7 +84,7 @@ def plan_rows(what: str, sizes: Sequence[Size], settings: InferenceSettings) -> 
             unit="programs",
             ratio=plain / len(set(chosen)),
             versus="plain loop",
-            note=f"{len(sizes):,} pictures of {len(set(sizes)):,} sizes; plain: {plain:,} programs",
+            note=f"{len(sizes):,} pictures of {len(set(sizes)):,} sizes; plain loop: {plain:,}",
         ),
         Row(
             name=f"CAM inference, padded area of {what}",
@@ -82,63 +95,79 @@ def plan_rows(what: str, sizes: Sequence[Size], settings: InferenceSettings) -> 
     ]
 
 
-def _list_rows(settings: Settings) -> list[Row]:
-    """The plan for a whole list at the configured number of buckets; nothing is computed."""
-    configured = inference_settings(published_config(settings, "cam"))
-    return plan_rows("a list as long as VOC's", draw_sizes(_LIST_LENGTH), configured)
-
-
-def _timed_rows(settings: Settings, job: _Job) -> list[Row]:
+def _measure(settings: Settings, job: _Job) -> _Measured:
     method = method_of(settings, "cam")
-    padded, plain = (
-        _Padded(method, random_variables(method), job),
-        _Plain(method, random_variables(method), job),
-    )
+    variables = random_variables(method)
+    padded, plain = _Padded(method, variables, job), _Plain(method, variables, job)
     first = seconds_of(padded)
     times = interleaved({"padded": padded, "plain": plain}, settings.repeats)
-    difference = max(float(np.abs(padded.cams[i] - plain.cams[i]).max()) for i in plain.ids)
-    note = f"width {settings.width:g}, {len(settings.scales)} scale(s) with flips"
-    warm = _warm_rows(
-        times, len(job.ids), len(plain.ids), note, f"largest difference of maps {difference:.0e}"
+    compiling = max(first - times["padded"].median, 0.0)
+    return _Measured(
+        first=first,
+        padded=times["padded"],
+        plain=times["plain"],
+        images=(len(job.ids), len(plain.ids)),
+        programs=padded.predictor.program.compiled,
+        compile_padded=compiling / padded.predictor.program.compiled,
+        compile_plain=float(np.mean(plain.loop.compile_seconds)),
+        difference=max(float(np.abs(padded.cams[i] - plain.cams[i]).max()) for i in plain.ids),
     )
-    return warm + _cold_rows(times, first, job, padded.predictor.program.compiled, plain)
 
 
-def _warm_rows(times: Mapping[str, Times], images: int, few: int, note: str, difference: str) -> list[Row]:
+def _warm_rows(settings: Settings, found: _Measured) -> list[Row]:
     name, unit = "CAM inference, compiled before", "images/s"
-    ratio = (images / times["padded"].median) / (few / times["plain"].median)
-    compared = {"ratio": ratio, "versus": "plain loop", "note": f"{note}; {images} pictures; {difference}"}
+    note = f"width {settings.width:g}, {len(settings.scales)} scale(s) with flips"
+    many, few = found.images
+    compared = {
+        "ratio": (many / found.padded.median) / (few / found.plain.median),
+        "versus": "plain loop",
+        "note": f"{note}; {many} pictures; largest difference of maps {found.difference:.0e}",
+    }
     return [
-        times["padded"].per_second(images, f"{name}, padded", unit, **compared),
-        times["plain"].per_second(few, f"{name}, plain loop", unit, note=f"{note}; {few} pictures"),
+        found.padded.per_second(many, f"{name}, padded", unit, **compared),
+        found.plain.per_second(few, f"{name}, plain loop", unit, note=f"{note}; {few} pictures"),
     ]
 
 
-def _cold_rows(
-    times: Mapping[str, Times], first: float, job: _Job, compiled: int, plain: "_Plain"
-) -> list[Row]:
+def _cold_rows(found: _Measured, job: _Job) -> list[Row]:
     """With compilation; the plain loop's is extrapolated from the programs of its few pictures."""
-    name, unit, images = "CAM inference, with compilation", "images/s", len(job.ids)
-    each, measured = float(np.mean(plain.loop.compile_seconds)), len(plain.loop.compile_seconds)
+    name, unit, (images, few) = "CAM inference, with compilation", "images/s", found.images
     programs = len(set(job.sizes)) * len(job.settings.scales)
-    whole = programs * each + images * times["plain"].median / len(plain.ids)
-    compile_seconds = max(first - times["padded"].median, 0.0) / compiled
+    whole = programs * found.compile_plain + images * found.plain.median / few
     return [
         Row(
             name=f"{name}, padded",
-            value=images / first,
+            value=images / found.first,
             unit=unit,
-            ratio=whole / first,
+            ratio=whole / found.first,
             versus="plain loop",
-            note=f"{images} pictures; {compiled} programs of {compile_seconds:.1f} s",
+            note=f"{images} pictures; {found.programs} programs of {found.compile_padded:.1f} s",
         ),
         Row(
             name=f"{name}, plain loop",
             value=images / whole,
             unit=unit,
-            note=f"extrapolated: {programs} programs of {each:.1f} s, the mean of {measured}",
+            note=f"extrapolated: {programs} programs of {found.compile_plain:.1f} s",
         ),
     ]
+
+
+def _list_rows(settings: Settings, found: _Measured) -> list[Row]:
+    """The plan for a whole list at the configured number of buckets, and how long its programs compile."""
+    configured = inference_settings(published_config(settings, "cam"))
+    sizes = draw_sizes(_LIST_LENGTH)
+    programs, area = plan_rows(_WHOLE_LIST, sizes, configured)
+    padded = programs.value * found.compile_padded
+    plain = len(set(sizes)) * len(configured.scales) * found.compile_plain
+    compilation = Row(
+        name=f"CAM inference, compilation for {_WHOLE_LIST}",
+        value=padded,
+        unit="s",
+        ratio=plain / padded if padded else None,
+        versus="plain loop" if padded else "",
+        note=f"extrapolated; plain loop: {plain / 3600:.1f} hours",
+    )
+    return [programs, compilation, area]
 
 
 class _Padded:

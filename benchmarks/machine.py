@@ -12,18 +12,23 @@ import wsss_jax
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 
 
-def machine() -> dict[str, Any]:
-    """CPU model, usable cores, load and accelerators; starts JAX's backend."""
+def machine(load_before: float) -> dict[str, Any]:
+    """CPU model, usable cores, load before and after, accelerators; starts JAX's backend."""
     import jax
 
     devices = jax.devices()
     return {
         "cpu": cpu_model(),
         "cores": usable_cores(),
-        "load": round(os.getloadavg()[0], 1),
+        "load": f"{load_before:.1f} before, {load():.1f} after",
         "devices": f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})",
         "system": platform.platform(),
     }
+
+
+def load() -> float:
+    """Processes that ran or wanted to run during the last minute, other users' among them."""
+    return os.getloadavg()[0]
 
 
 def versions() -> dict[str, str]:

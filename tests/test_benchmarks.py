@@ -179,8 +179,9 @@ def test_table_by_hand():
 
 
 def test_machine_is_described(tmp_path):
-    found, wanted = machine(), {"cpu", "cores", "load", "devices", "system"}
+    found, wanted = machine(0.5), {"cpu", "cores", "load", "devices", "system"}
     assert found.keys() == wanted
+    assert found["load"].startswith("0.5 before")
     assert found["cores"] >= 1 and found["cpu"]
     assert versions()["numpy"] == np.__version__
     cpuinfo = tmp_path / "cpuinfo"
