@@ -38,6 +38,9 @@ def main(*arguments):
         ([], ["--config"]),
         ([CONFIG, "--wordkir=x"], ["wordkir", "workdir"]),
         ([CONFIG, "--config.cam=3"], ["--config.cam"]),
+        ([CONFIG, "--stages", "train", "infer_cam"], ["'infer_cam': not expected", "lists with commas"]),
+        (["--config", "configs/cam_shape.py"], ["did you mean configs/cam_shapes.py?"]),
+        (["--config", "configs/cam_shapes.py", "--config.flop=1"], ["did you mean --config.cam.flip?"]),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments, parts):

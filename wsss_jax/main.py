@@ -10,6 +10,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from wsss_jax.commandline import one_line_errors, parse_flags
+from wsss_jax.errors import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -25,6 +26,12 @@ _STAGES = flags.DEFINE_list(
 
 def main(argv: Sequence[str]) -> None:
     """Runs the stages of the configured method; see docs/methods.md."""
+    if (
+        len(argv) > 1
+    ):  # absl leaves over what is no flag, such as the second word of `--stages train infer_cam`
+        raise ConfigError(
+            f"{argv[1]!r}: not expected here; write lists with commas and flags as --name=value"
+        )
     from pathlib import Path
 
     from wsss_jax.stages.run import run_stages
