@@ -1,15 +1,16 @@
 """`cam`: the ordinary classifier and its class activation maps on PASCAL VOC 2012, psa's first step.
 
-J. Ahn, S. Kwak: "Learning Pixel-level Semantic Affinity with Image-level Supervision for Weakly Supervised Semantic
-Segmentation", CVPR 2018; B. Zhou et al.: "Learning Deep Features for Discriminative Localization", CVPR 2016.
+J. Ahn, S. Kwak: "Learning Pixel-level Semantic Affinity with Image-level Supervision for Weakly Supervised
+Semantic Segmentation", CVPR 2018; B. Zhou et al.: "Learning Deep Features for Discriminative Localization",
+CVPR 2016.
 
     python -m wsss_jax.main --config=configs/cam_voc.py --config.dataset.root=VOCdevkit/VOC2012
 
-Published: CAM mIoU 48.0 on `train`, best background score by ground truth (oracle), as later papers quote psa. Not yet
-verified with this program.
+Published: CAM mIoU 48.0 on `train`, best background score by ground truth (oracle), as later papers quote
+psa. Not yet verified with this program.
 
-Needs: the devkit with SegmentationClassAug, and weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params to start from
-(docs/checkpoints.md). To use psa's own trained classifier instead, see docs/checkpoints.md too.
+Needs: the devkit with SegmentationClassAug, and weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params to start
+from (docs/checkpoints.md). To use psa's own trained classifier instead, see docs/checkpoints.md too.
 """
 
 from ml_collections import ConfigDict

@@ -1,19 +1,19 @@
 """`cse`: OC-CSE on PASCAL VOC 2012.
 
-H. Kweon, S.-H. Yoon, H. Kim, D. Park, K.-J. Yoon: "Unlocking the Potential of Ordinary Classifier: Class-specific
-Adversarial Erasing Framework for Weakly Supervised Semantic Segmentation", ICCV 2021.
+H. Kweon, S.-H. Yoon, H. Kim, D. Park, K.-J. Yoon: "Unlocking the Potential of Ordinary Classifier:
+Class-specific Adversarial Erasing Framework for Weakly Supervised Semantic Segmentation", ICCV 2021.
 
     python -m wsss_jax.main --config=configs/cse_voc.py --config.dataset.root=VOCdevkit/VOC2012
 
-Published: CAM mIoU 56.0 on `train`, best background score by ground truth (oracle), scales 0.5 to 2 with flips.
-Not yet verified with this program, for that takes the full data set and the ImageNet weights.
+Published: CAM mIoU 56.0 on `train`, best background score by ground truth (oracle), scales 0.5 to 2 with
+flips. Not yet verified with this program, for that takes the full data set and the ImageNet weights.
 
-Needs: the devkit with SegmentationClassAug; weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params to start from, and psa's
-weights/res38_cls.pth as the classifier that judges (`cse.classifier_from=''` trains one first, by the recipe of
-configs/cam_voc.py). docs/checkpoints.md tells where both are.
+Needs: the devkit with SegmentationClassAug; weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params to start from,
+and psa's weights/res38_cls.pth as the classifier that judges (`cse.classifier_from=''` trains one first, by
+the recipe of configs/cam_voc.py). docs/checkpoints.md tells where both are.
 
-Expect: float32 ResNet-38 twice at 384 x 384 takes about 20 GB of accelerator memory at batch 8 (estimated, not
-measured).
+Expect: float32 ResNet-38 twice at 384 x 384 takes about 20 GB of accelerator memory at batch 8 (estimated,
+not measured).
 """
 
 from ml_collections import ConfigDict
@@ -40,7 +40,9 @@ def get_config() -> ConfigDict:
     c.augment.crop = 384
     c.optimizer.learning_rate = 0.01
     c.optimizer.weight_decay = 5e-4
-    c.optimizer.momentum = 5e-4  # weight decay's value: the references' quirk, see wsss_jax/training/optimizer.py
+    c.optimizer.momentum = (
+        5e-4  # weight decay's value: the references' quirk, see wsss_jax/training/optimizer.py
+    )
     c.cam.scales = (0.5, 1.0, 1.5, 2.0)
     c.eval.thresholds = tuple(i / 100 for i in range(10, 40))
 

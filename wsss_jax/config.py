@@ -67,7 +67,7 @@ def defaults() -> ConfigDict:
     c.cam.scales = (0.5, 1.0, 1.5, 2.0)
     c.cam.flip = True
     c.cam.class_filter = "given"  # 'given' image-level labels | 'predicted' by the classifier | 'all' classes
-    c.cam.checkpoint = "best"  # 'best' by per-epoch evaluation (last if there is none) | 'last' | a step
+    c.cam.checkpoint = "best"  # by per-epoch evaluation (last if there is none) | 'last' | a step | a path
     c.cam.batch_size = 8  # images per inference batch over all devices of a host
     c.cam.max_buckets = 8  # padded picture sizes, each a compiled program
     c.cam.export_npy = False  # also write the references' pickled {class: map} dictionaries

@@ -20,16 +20,12 @@ METHOD = narrow_cam()
 
 
 def plan(**changes):
-    settings = {
-        "batch_size": 8, "accumulation": 1, "steps_per_epoch": 3, "total_epochs": 2, "seed": 0, "log_every": 2,
-    }  # fmt: skip
-    return Plan(**{**settings, **changes})
+    sizes = {"batch_size": 8, "accumulation": 1, "steps_per_epoch": 3, "total_epochs": 2}
+    return Plan(**{**sizes, "seed": 0, "log_every": 2, **changes})
 
 
 def optimizer(groups):
-    return polynomial_sgd(
-        groups, learning_rate=0.05, momentum=0.9, weight_decay=5e-4, power=0.9, max_step=6
-    )
+    return polynomial_sgd(groups, learning_rate=0.05, momentum=0.9, weight_decay=5e-4, power=0.9, max_step=6)
 
 
 def batches(start):

@@ -66,8 +66,8 @@ def read_mask(run: Run, image_id: str) -> np.ndarray:
     mask = run.source.mask(image_id)
     if mask is None:
         raise DataError(
-            f"image {image_id!r} of {run.config.dataset.eval_split} has no mask to be evaluated against; "
-            "choose another --config.dataset.eval_split, or set --config.eval.every_epochs=0 and leave out eval_cam"
+            f"image {image_id!r} of {run.config.dataset.eval_split} has no mask to evaluate against; choose "
+            "another --config.dataset.eval_split, or set --config.eval.every_epochs=0 and leave out eval_cam"
         )
     return mask
 

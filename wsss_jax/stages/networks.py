@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from wsss_jax.data.loader import BatchLoader, ClassificationSample
 from wsss_jax.errors import CheckpointError, ConfigError, RunError
 from wsss_jax.method import Variables
-from wsss_jax.stages.context import Run
+from wsss_jax.stages.context import Run, require
 from wsss_jax.stages.samples import recipe
-from wsss_jax.training.checkpoints import Restored, best_step, restore, steps
+from wsss_jax.training.checkpoints import Restored, best_step, digest, restore, steps
 from wsss_jax.training.initial import calibrate, fresh_variables, variable_shapes
 from wsss_jax.weights import check_against, load_foreign, take_fresh
 
@@ -34,36 +36,38 @@ def initial_variables(run: Run, restored: Restored | None) -> Variables:
     return variables
 
 
-def judge_path(run: Run) -> Path:
-    """Where the frozen classifier of class-specific erasing comes from: a given checkpoint, or the run in
-    the run."""
-    given = run.config.cse.classifier_from
-    path = Path(given).expanduser() if given else run.layout.classifier
-    if not path.exists():
-        hint = (
-            "check config.cse.classifier_from"
-            if given
-            else "run the stage classifier first (--stages=classifier,...)"
-        )
-        raise RunError(f"{path}: there is no classifier there; {hint}")
-    return path
+def judge_path(run: Run) -> str:
+    """Where the frozen classifier of class-specific erasing comes from: `cse.classifier_from`, else the
+    run's own.
+
+    Raises:
+      RunError: the run's own is not trained yet.
+    """
+    if run.config.cse.classifier_from:
+        return run.config.cse.classifier_from
+    require(run.layout.classifier, "weights of a classifier", "classifier")
+    return str(run.layout.classifier)
 
 
 def result_variables(run: Run) -> tuple[Variables, str]:
-    """The trained network's variables by `cam.checkpoint`, and their SHA-256.
+    """The weights that `cam.checkpoint` names, and their SHA-256.
 
     Raises:
       RunError: nothing is trained yet, or there is no such step.
-      CheckpointError: it is damaged or of another network.
+      CheckpointError: they are damaged or of another network.
     """
-    folder = run.layout.checkpoints(run.method.trained)
-    step = _chosen_step(folder, run.config.cam.checkpoint)
+    method, choice = run.method, run.config.cam.checkpoint
+    network = method.networks[method.trained]
+    if choice not in ("best", "last") and not choice.isdigit():
+        variables = load_variables(run, choice, network)
+        run.say(f"weights: {choice}")
+        return {method.trained: variables}, digest(variables)
+    folder = run.layout.checkpoints(method.trained)
+    step = _chosen_step(folder, choice)
     restored = restore(folder / str(step))
-    network = run.method.networks[run.method.trained]
     check_against(restored.variables, variable_shapes(network), source=str(folder / str(step)))
-    how = run.config.cam.checkpoint
-    run.say(f"weights: {run.method.trained} of step {step} ({how}, {restored.meta['epochs']:g} epochs)")
-    return {run.method.trained: restored.variables}, restored.meta["digest"]["variables"]
+    run.say(f"weights: {method.trained} of step {step} ({choice}, {restored.meta['epochs']:g} epochs)")
+    return {method.trained: restored.variables}, restored.meta["digest"]["variables"]
 
 
 def load_variables(run: Run, path: str | Path, network: Any) -> dict[str, Any]:
@@ -78,15 +82,18 @@ def load_variables(run: Run, path: str | Path, network: Any) -> dict[str, Any]:
     Raises:
       CheckpointError: the file or folder cannot be read or is of another network.
     """
-    place = Path(path).expanduser()
+    place = epath.Path(path).expanduser()
+    if not place.exists():
+        raise CheckpointError(
+            f"{path}: there is no such file or folder; docs/checkpoints.md tells where published weights are"
+        )
     if place.is_dir():
         variables = restore(step_folder(place)).variables
     else:
         variables = load_foreign(place, _FOREIGN, allow_missing=_HEADS)
     heads = {*run.config.model.fresh_heads, *(head for head in _HEADS if head not in variables["params"])}
-    variables = (
-        take_fresh(variables, fresh_variables(network, run.config.seed), heads) if heads else variables
-    )
+    if heads:
+        variables = take_fresh(variables, fresh_variables(network, run.config.seed), heads)
     check_against(variables, variable_shapes(network), source=str(place))
     return variables
 
@@ -97,7 +104,7 @@ def _start(run: Run, network: Any) -> dict[str, Any]:
         return _from_scratch(run, network)
     if start == "classifier":
         return load_variables(run, judge_path(run), network)
-    if not Path(start).expanduser().exists():
+    if not epath.Path(start).expanduser().exists():
         raise ConfigError(
             f"config.init_from={start!r}: there is no such file or folder; docs/checkpoints.md tells where "
             "published weights are, and --config.init_from=scratch starts without any"
@@ -118,18 +125,23 @@ def _from_scratch(run: Run, network: Any) -> dict[str, Any]:
     return calibrate(network, fresh_variables(network, config.seed), batch["image"], batch["box"])
 
 
-def step_folder(path: Path) -> Path:
-    """The folder of one step, given it, the folder of a network's checkpoints, or a run's folder."""
-    if (path / "meta").is_dir():
-        return path
-    if steps(path):
-        return path / str(best_step(path))
-    inside = [p for p in sorted(path.glob("checkpoints/*")) if steps(p)]
-    if len(inside) == 1:
-        return inside[0] / str(best_step(inside[0]))
-    raise CheckpointError(
-        f"{path}: holds no checkpoint; give a run's folder, its checkpoints/<network> or one step"
-    )
+def step_folder(path: str | Path) -> epath.Path:
+    """The folder of one step, given it, the folder of a network's checkpoints, or a run's folder.
+
+    Raises:
+      CheckpointError: there is no checkpoint.
+    """
+    place = epath.Path(path)
+    if (place / "meta").is_dir():
+        return place
+    inside = [place, *sorted(place.glob("checkpoints/*"))]
+    with_steps = [(folder, best_step(folder)) for folder in inside if steps(folder)]
+    if len(with_steps) != 1:
+        raise CheckpointError(
+            f"{path}: holds no checkpoint; give a run's folder, its checkpoints/<network> or one step"
+        )
+    folder, step = with_steps[0]
+    return folder / str(step)
 
 
 def _chosen_step(folder: Path, choice: str) -> int:
@@ -142,5 +154,5 @@ def _chosen_step(folder: Path, choice: str) -> int:
         step = best_step(folder)
         return saved[-1] if step is None else step
     if not choice.isdigit() or int(choice) not in saved:
-        raise RunError(f"config.cam.checkpoint={choice!r}: choose best, last or one of the steps {saved}")
+        raise RunError(f"config.cam.checkpoint={choice!r}: choose best, last, a path, or a step of {saved}")
     return int(choice)
