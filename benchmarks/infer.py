@@ -63,9 +63,8 @@ def rows(settings: Settings | None = None) -> list[Row]:
     with open_pictures(settings) as (pictures, ids):
         source = Shrunk(pictures, settings.side)
         job = _Job(source, ids, given_classes(source, ids), _inference_settings(settings))
-        found = _measure(settings, job)
-    warm, cold = _warm_rows(settings, found), _cold_rows(found, job)
-    return warm + cold + plan_rows("this list", job.sizes, job.settings) + _list_rows(settings, found)
+        found, here = _measure(settings, job), plan_rows("this list", job.sizes, job.settings)
+        return _warm_rows(settings, found) + _cold_rows(found, job) + here + _list_rows(settings, found)
 
 
 def plan_rows(what: str, sizes: Sequence[Size], settings: InferenceSettings) -> list[Row]:

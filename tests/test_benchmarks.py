@@ -62,15 +62,15 @@ def test_training_step_with_both_weight_gradients(monkeypatch):
     assert fast.ratio == pytest.approx(fast.value / slow.value)
 
 
-def test_inference_agrees_with_the_plain_loop(small):
-    rows = infer.rows(small)
+def test_inference_agrees_with_the_plain_loop():
+    rows = infer.rows(dataclasses.replace(TOY, pictures=1))
     check(rows)
     padded = named(rows, "CAM inference, compiled before, padded")
     assert float(padded.note.rsplit(" ", 1)[1]) < 1e-4
     assert named(rows, "CAM inference, programs for this list").value == 1
-    assert named(rows, "CAM inference, padded area of this list").value == pytest.approx(
-        100 * (16 * 24 / (13 * 20) - 1)
-    )
+    assert draw_sizes(1) == [(500, 375)]  # 20 x 15 after shrinking, in a bucket of 24 x 16
+    padding = named(rows, "CAM inference, padded area of this list").value
+    assert padding == pytest.approx(100 * (16 * 24 / (15 * 20) - 1))
 
 
 def test_plan_rows_by_hand():
