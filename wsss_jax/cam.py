@@ -127,7 +127,9 @@ class CamModel:
         Raises:
           CheckpointError: there is no checkpoint, or it is damaged or of another network.
         """
-        path = Path(checkpoint).expanduser()
+        from etils import epath
+
+        path = epath.Path(checkpoint).expanduser()  # also gs://...
         if not path.exists():
             raise CheckpointError(f"{path}: there is no such checkpoint; give the folder of a run, say")
 
