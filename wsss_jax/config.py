@@ -24,6 +24,7 @@ def defaults() -> ConfigDict:
     c.total_epochs = 15
     c.init_from = "scratch"  # 'scratch' | 'classifier': the weights of cse's classifier | a checkpoint's path
     c.compilation_cache = "~/.cache/wsss_jax"  # compiled programs; '' switches the cache off
+    c.distributed = False  # several hosts: each starts the same command, see docs/scaling.md
     c.cpu_weight_gradient = "auto"  # 'auto' (taps on CPU) | 'taps' | 'stock', see `ops.conv`
 
     c.model = ConfigDict()

@@ -126,8 +126,8 @@ class ResNet38(nn.Module):
             for i in range(plain):
                 x, _ = Block(*channels, 1, dilation, dilation, **common, name=f"{name}_{i + 1}")(x, sizes)
         for i, (name, out) in enumerate((("b6", 2048), ("b7", 4096))):
-            channels, dilation = self._channels(out), self.dilations[i + 1]
-            block = Bottleneck(channels, self.dropout[i], 2 * i, dilation, **common, name=name)
+            dilation = self.dilations[i + 1]
+            block = Bottleneck(self._channels(out), self.dropout[i], 2 * i, dilation, **common, name=name)
             x, features[name] = block(x, sizes, keys)
         conv6 = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn7")(x))
         return {"conv3": features["b4"], "conv4": features["b5"], "conv5": features["b6"], "conv6": conv6}

@@ -26,7 +26,7 @@ from wsss_jax.stages.layout import Layout
 
 # Settings that change neither the weights nor how they are reached; all others may not change within a run.
 _FREE = ("cam.", "eval.", "loader.", "log.", "report.", "checkpoint.", "classifier.cam.", "classifier.eval.")
-_FREE_KEYS = ("compilation_cache", "dataset.root", "dataset.infer_split", "dataset.eval_split")
+_FREE_KEYS = ("compilation_cache", "distributed", "dataset.root", "dataset.infer_split", "dataset.eval_split")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 
 
@@ -81,6 +81,9 @@ def open_run(config: ConfigDict, workdir: str | Path) -> Run:
     """
     validate(config)
     run = Run(config, Layout(Path(workdir).expanduser().absolute()))
+    if run.layout.workdir.is_file():
+        raise RunError(f"{run.layout.workdir} is a file; choose a folder with --workdir")
+    _ = run.method, run.source  # what they refuse must leave no trace in the folder
     if run.layout.config.exists():
         _check_same(json.loads(run.layout.config.read_text()), dict(_plain(config)), run.layout)
     if jax.process_index() == 0:

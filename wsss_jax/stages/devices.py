@@ -10,7 +10,9 @@ _MATMUL = {"float32": "highest", "fast": None, "bfloat16": None}
 
 
 def configure_jax(config: ConfigDict) -> None:
-    """Applies `precision` and `compilation_cache`."""
+    """Applies `distributed`, `precision` and `compilation_cache`; call it before anything is computed."""
+    if config.distributed:
+        jax.distributed.initialize()
     jax.config.update("jax_default_matmul_precision", _MATMUL[config.precision])
     if config.compilation_cache:
         folder = Path(config.compilation_cache).expanduser()

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import jax
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from wsss_jax.errors import ConfigError
@@ -23,6 +25,7 @@ STAGES: Mapping[str, Callable[[Run], None]] = {
     "eval_cam": eval_cam,
     "report": report,
 }
+_ON_ALL_HOSTS = ("classifier", "train", "infer_cam")  # the others read files, for which one host is enough
 
 
 def run_stages(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None = None) -> None:
@@ -42,7 +45,10 @@ def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str]
     run = open_run(config, workdir)
     for stage in _checked(run, stages):
         run.say(f"== {stage} ({run.layout.workdir.name})")
-        STAGES[stage](run)
+        if jax.process_index() == 0 or stage in _ON_ALL_HOSTS:
+            STAGES[stage](run)
+        if jax.process_count() > 1:  # the next stage reads what all of them wrote
+            multihost_utils.sync_global_devices(f"{run.layout.workdir} {stage}")
 
 
 def _checked(run: Run, stages: Sequence[str] | None) -> Sequence[str]:

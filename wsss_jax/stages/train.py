@@ -11,7 +11,7 @@ from wsss_jax.evaluation.confusion import mean_iou
 from wsss_jax.inference.predict import Predictor, plan_batches
 from wsss_jax.interrupt import stop_requested
 from wsss_jax.method import Variables
-from wsss_jax.sharding import check_batch_size
+from wsss_jax.sharding import check_batch_size, to_host
 from wsss_jax.stages.context import Run
 from wsss_jax.stages.evaluate import new_sweep, read_mask
 from wsss_jax.stages.infer import inference_settings, wanted_classes
@@ -93,6 +93,8 @@ def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
 
     def evaluate(variables: Variables, epoch: int) -> float | None:
         sweep = new_sweep(run)
+        if jax.process_count() > 1:  # every host evaluates for itself, on its own devices
+            variables = to_host(variables)
         for predictions in predictor.predict(variables, run.source, batches, classes):
             for p in predictions:
                 sweep.add(p.cam, p.keys, read_mask(run, p.image_id), image_id=p.image_id)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.files import write_whole
 
@@ -15,13 +17,19 @@ class MetricWriter:
     def __init__(self, folder: str | Path, from_step: int, tensorboard: bool = False) -> None:
         """Keeps the entries up to `from_step`; RunError if the folder cannot be written."""
         self._path = Path(folder) / "train.jsonl"
+        self._active = jax.process_index() == 0
+        self._board = None
+        if not self._active:
+            return
         kept = [line for line in read_lines(self._path) if line["step"] <= from_step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_whole(self._path, lambda file: file.write(text.encode()))
         self._board = _summary_writer(folder, from_step) if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Adds the values of a step."""
+        """Adds the values of a step; of several hosts, only the first writes."""
+        if not self._active:
+            return
         try:
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
