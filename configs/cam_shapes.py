@@ -1,8 +1,9 @@
-"""`cam` on the built-in data: the ordinary classifier.
+"""`cam` on the built-in data: the ordinary classifier, from scratch.
 
     python -m wsss_jax.main --config=configs/cam_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md has the table of three seeds.
+The pictures are drawn, so there is no published score; docs/methods.md has the table of three seeds. About two
+minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -15,26 +16,33 @@ def get_config() -> ConfigDict:
     c = defaults()
     c.method = "cam"
     c.batch_size = 16
-    c.total_epochs = 8
+    c.total_epochs = 10
+    c.cpu_weight_gradient = "stock"  # layers this narrow gain nothing from the other form
 
-    c.model.width = 0.125
-    c.model.blocks = (0, 0, 1, 0)
-    c.model.frozen_blocks = ()  # nothing is pretrained, so nothing is worth freezing
+    # A ResNet-38 for pictures of 128 pixels: narrow, short, and without the dilations, whose view would be the
+    # whole picture. Nothing is pretrained, so nothing is worth freezing, and nothing is new either.
+    c.model.width = 1 / 16
+    c.model.blocks = (0, 0, 0, 0)
+    c.model.dilations = (1, 1, 1)
+    c.model.trunk_dropout = (0.0, 0.0)
+    c.model.head_dropout = 0.0
+    c.model.frozen_blocks = ()
+    c.optimizer.learning_rate = 0.05
+    c.optimizer.new_layers = 1.0
 
     c.dataset.name = "shapes"
     c.dataset.train_split = "train"
     c.dataset.infer_split = "val"
     c.dataset.eval_split = "val"
-
-    c.augment.resize_long = (56, 88)
-    c.augment.crop = 64
+    c.augment.resize_long = (112, 176)
+    c.augment.crop = 96
     c.augment.jitter = (0.0, 0.0, 0.0, 0.0)
 
-    c.optimizer.learning_rate = 0.02
-    c.optimizer.momentum = 0.9
-
     c.cam.scales = (1.0,)
+    c.cam.max_buckets = 2  # few pictures: compiling costs more than padding
     c.eval.every_epochs = 0
+    c.eval.fixed_threshold = 0.3
+    c.eval.thresholds = tuple(i / 100 for i in range(5, 80))
     c.loader.workers = 0
     c.loader.threads = 2
     return c

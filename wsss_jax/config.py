@@ -33,6 +33,7 @@ def defaults() -> ConfigDict:
     c.model.dilations = (2, 4, 4)  # of b5, b6 and b7; published; smaller for pictures much smaller than 448
     c.model.frozen_blocks = ("conv1a", "b2", "b2_1", "b2_2")  # keep their pretrained weights
     c.model.trunk_dropout = (0.3, 0.5)  # of channels, in b6 and b7
+    c.model.head_dropout = 0.5  # of conv6's channels before fc8; cse never has it
     c.model.fresh_heads = ()  # heads, such as ("fc8",), that are not taken from `init_from`
     c.model.calibration_batches = 4  # from scratch: batches on which the frozen batch norms are measured
 
@@ -42,7 +43,7 @@ def defaults() -> ConfigDict:
     c.dataset.train_split = "train_aug"  # a split's name, or the path of a text file with one id a line
     c.dataset.infer_split = "train"
     c.dataset.eval_split = "train"
-    c.dataset.shapes = ConfigDict({"num_train": 800, "num_val": 200, "image_size": 96, "seed": 0})
+    c.dataset.shapes = ConfigDict({"num_train": 800, "num_val": 200, "image_size": 128, "seed": 0})
 
     c.augment = ConfigDict()
     c.augment.resize_long = (256, 448)  # long side in pixels, drawn uniformly
@@ -51,7 +52,8 @@ def defaults() -> ConfigDict:
     c.augment.jitter = (0.3, 0.3, 0.3, 0.1)  # brightness, contrast, saturation, hue
 
     c.optimizer = ConfigDict()
-    c.optimizer.learning_rate = 0.01  # of pretrained weights; new layers learn 10 times faster
+    c.optimizer.learning_rate = 0.01  # of pretrained weights
+    c.optimizer.new_layers = 10.0  # times the learning rate
     c.optimizer.momentum = 5e-4  # not 0.9: the references hand weight decay's value to SGD as momentum
     c.optimizer.weight_decay = 5e-4
     c.optimizer.power = 0.9  # of the polynomial decay

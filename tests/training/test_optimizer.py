@@ -5,12 +5,12 @@ import numpy as np
 import optax
 
 from tests.helpers.golden import GOLDEN
-from wsss_jax.training.optimizer import GROUPS, polynomial_schedule, polynomial_sgd
+from wsss_jax.training.optimizer import groups, polynomial_schedule, polynomial_sgd
 
 
 def test_parameters_and_rates_follow_psa_step_by_step():
     golden = np.load(GOLDEN / "optim.npz")
-    names = list(GROUPS)  # pretrained, its biases, new, its biases: rates x1, x2, x10, x20
+    names = list(groups())  # pretrained, its biases, new, its biases: rates x1, x2, x10, x20
     params = {name: jnp.asarray(row) for name, row in zip(names, golden["start"], strict=True)}
     settings = {"learning_rate": float(golden["lr"]), "power": 0.9, "max_step": int(golden["max_step"])}
     # The momentum really is the number meant as weight decay; see polynomial_sgd.
@@ -22,7 +22,7 @@ def test_parameters_and_rates_follow_psa_step_by_step():
     ):
         for name, rate in zip(names, rates, strict=True):
             schedule = polynomial_schedule(
-                GROUPS[name][0] * settings["learning_rate"], settings["max_step"], 0.9
+                groups()[name][0] * settings["learning_rate"], settings["max_step"], 0.9
             )
             np.testing.assert_allclose(schedule(step), rate, rtol=1e-5)
         updates, state = optimizer.update(dict(zip(names, jnp.asarray(grads), strict=True)), state, params)

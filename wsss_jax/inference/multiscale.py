@@ -83,17 +83,15 @@ class CamProgram:
         maps, logits = self._method.cam(variables, both, jnp.concatenate([sizes, sizes]))
         plain, mirrored = jnp.split(maps, 2)
         mirrored = flip_valid(mirrored, after_stride(sizes, STRIDE))
-        resized = (self._resized(m, sizes, batch, shape) for m in (plain, mirrored))
-        return Scores(sum(resized, start=jnp.zeros(())), sum(jnp.split(logits, 2)) / 2)
+        total = self._resized(plain, sizes, batch, shape) + self._resized(mirrored, sizes, batch, shape)
+        return Scores(total, logits.reshape(2, *sizes.shape[:1], -1).mean(0))
 
     def _resized(
         self, maps: jax.Array, sizes: jax.Array, batch: PaddedBatch, shape: tuple[int, int]
     ) -> jax.Array:
         """The wanted classes' maps at the original size, activated: [B, H, W, K]."""
         wanted = _select(maps, batch.classes)
-        return self._method.activate(
-            resize_valid(wanted, after_stride(sizes, STRIDE), batch.original, shape)
-        )
+        return self._method.activate(resize_valid(wanted, after_stride(sizes, STRIDE), batch.original, shape))
 
 
 def _select(maps: jax.Array, classes: jax.Array) -> jax.Array:

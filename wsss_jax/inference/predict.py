@@ -34,7 +34,9 @@ class InferenceSettings:
         if self.class_filter not in ("given", "predicted", "all"):
             raise ConfigError(f"class_filter is {self.class_filter!r}: must be 'given', 'predicted' or 'all'")
         if self.max_buckets < 1 or self.batch_size < 1:
-            raise ConfigError(f"max_buckets {self.max_buckets}, batch_size {self.batch_size}: must be at least 1")
+            raise ConfigError(
+                f"max_buckets {self.max_buckets}, batch_size {self.batch_size}: must be at least 1"
+            )
 
 
 class Prediction(NamedTuple):

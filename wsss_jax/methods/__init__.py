@@ -23,11 +23,11 @@ def make_method(config: ConfigDict, num_classes: int) -> Method:
     """
     frozen = tuple(config.model.frozen_blocks)
     if config.method == "cam":
-        return Cam(network=_classifier(config, num_classes, head_dropout=0.5), frozen_blocks=frozen)
+        return Cam(network=_classifier(config, num_classes, config.model.head_dropout), frozen_blocks=frozen)
     if config.method == "cse":
         return Cse(
-            er=_classifier(config, num_classes, head_dropout=0.0),
-            cl=_classifier(config, num_classes, head_dropout=0.0),
+            er=_classifier(config, num_classes, 0.0),
+            cl=_classifier(config, num_classes, 0.0),
             frozen_blocks=frozen,
             erased_weight=config.cse.erased_weight,
             erased_weight_per_epoch=config.cse.erased_weight_per_epoch,

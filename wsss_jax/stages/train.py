@@ -118,4 +118,5 @@ def _optimizer(run: Run, plan: Plan, groups: Mapping[str, str]) -> optax.Gradien
         weight_decay=settings.weight_decay,
         power=settings.power,
         max_step=plan.total_steps,
+        new_layers=settings.new_layers,
     )

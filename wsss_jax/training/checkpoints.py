@@ -42,8 +42,10 @@ def digest(tree: Any) -> str:
 
     def one(leaf: tuple[Any, np.ndarray]) -> bytes:
         path, x = leaf
-        header = f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}".encode()
-        return hashlib.sha256(header + b"\0" + np.ascontiguousarray(x).tobytes()).digest()
+        sha = hashlib.sha256(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}\0".encode())
+        flat = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+        sha.update(flat.data)  # the buffer itself, not a copy
+        return sha.digest()
 
     leaves = jax.tree_util.tree_leaves_with_path(to_host(tree))
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock

@@ -7,13 +7,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# Group -> (learning rate factor, weight decay factor), as psa groups its parameters.
-GROUPS: Mapping[str, tuple[float, float]] = {
-    "pretrained": (1, 1),
-    "pretrained_bias": (2, 0),
-    "new": (10, 1),
-    "new_bias": (20, 0),
-}
+
+def groups(new_layers: float = 10.0) -> dict[str, tuple[float, float]]:
+    """Group -> (learning rate factor, weight decay factor), as psa groups its parameters.
+
+    Args:
+      new_layers: how many times faster layers without pretrained weights learn.
+    """
+    return {
+        "pretrained": (1, 1),
+        "pretrained_bias": (2, 0),
+        "new": (new_layers, 1),
+        "new_bias": (2 * new_layers, 0),
+    }
 
 
 def polynomial_schedule(learning_rate: float, max_step: int, power: float) -> optax.Schedule:
@@ -34,8 +40,9 @@ def polynomial_sgd(
     weight_decay: float,
     power: float,
     max_step: int,
+    new_layers: float = 10.0,
 ) -> optax.GradientTransformation:
-    """PyTorch's SGD, v = momentum * v + (grad + decay * p), p = p - rate * v, per group of `GROUPS`.
+    """PyTorch's SGD, v = momentum * v + (grad + decay * p), p = p - rate * v, per group of `groups`.
 
     Args:
       labels: group of each parameter, in the structure of the parameters.
@@ -46,6 +53,7 @@ def polynomial_sgd(
       weight_decay: of weights; biases have none.
       power: of the polynomial decay (0.9).
       max_step: floor(images / batch size) * epochs.
+      new_layers: learning rate factor of layers without pretrained weights.
     """
 
     def group(rate: float, decay: float) -> optax.GradientTransformation:
@@ -55,4 +63,4 @@ def polynomial_sgd(
             optax.scale_by_learning_rate(polynomial_schedule(rate * learning_rate, max_step, power)),
         )
 
-    return optax.multi_transform({name: group(*factors) for name, factors in GROUPS.items()}, dict(labels))
+    return optax.multi_transform({name: group(*factors) for name, factors in groups(new_layers).items()}, dict(labels))
