@@ -39,6 +39,17 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
+def append_line(path: str | Path, line: str) -> None:
+    """Adds a line to a text file; RunError if the folder is not writable or the disk is full."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise RunError(_explain(path, error)) from error
+
+
 def remove_temporary(folder: str | Path) -> None:
     """Removes what a killed run left half-written in a folder and those below it."""
     for path in Path(folder).rglob(".*.tmp"):

@@ -30,7 +30,8 @@ def test_a_pytorch_file_gives_the_cams_of_psa(tmp_path, converted):
     (data / "images").mkdir(parents=True)
     Image.fromarray(golden["image"]).save(data / "images/golden.png")
     (data / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    (data / "labels.csv").write_text(f"image,labels\ngolden.png,{';'.join(CLASSES[c] for c in classes)}\n")
+    present = ";".join(CLASSES[c] for c in classes)
+    (data / "labels.csv").write_text(f"image,labels\ngolden.png,{present}\n")
     weights = tmp_path / "res38_cls.pth"
     write_zip(weights, state_dict("dev", names("resnet38_cls")))
     if converted:
@@ -38,8 +39,8 @@ def test_a_pytorch_file_gives_the_cams_of_psa(tmp_path, converted):
         weights.unlink()
         weights = tmp_path / "converted"
     run(
-        "-m", "wsss_jax.main", "--config=configs/cam_voc.py", f"--workdir={tmp_path / 'run'}", "--stages=infer_cam",
-        "--config.dataset.name=folder", f"--config.dataset.root={data}", "--config.dataset.infer_split=all",
+        "-m", "wsss_jax.main", "--config=configs/cam_voc.py", "--stages=infer_cam",
+        f"--workdir={tmp_path}/run", "--config.dataset.name=folder", f"--config.dataset.root={data}", "--config.dataset.infer_split=all",
         f"--config.cam.checkpoint={weights}", "--config.cam.batch_size=1", "--config.compilation_cache=",
     )  # fmt: skip
     (path,) = (tmp_path / "run/cam/all").glob("golden*.npz")

@@ -18,7 +18,7 @@ import wsss_jax
 from wsss_jax.config import flatten, validate
 from wsss_jax.data.source import Source, label_matrix, make_source
 from wsss_jax.errors import ConfigError, RunError
-from wsss_jax.files import remove_temporary, write_json
+from wsss_jax.files import append_line, remove_temporary, write_json
 from wsss_jax.method import Method
 from wsss_jax.methods import make_method
 from wsss_jax.sharding import data_mesh
@@ -67,9 +67,7 @@ class Run:
         """Prints a line and keeps it in logs/log.txt; only the first process speaks."""
         if jax.process_index() == 0:
             print(text, flush=True)
-            self.layout.logs.mkdir(parents=True, exist_ok=True)
-            with (self.layout.logs / "log.txt").open("a") as file:
-                file.write(text + "\n")
+            append_line(self.layout.logs / "log.txt", text)
 
 
 def open_run(config: ConfigDict, workdir: str | Path) -> Run:

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from wsss_jax.errors import ConfigError, RunError
-from wsss_jax.files import write_whole
+from wsss_jax.errors import ConfigError
+from wsss_jax.files import append_line, write_whole
 
 
 class MetricWriter:
@@ -30,13 +30,7 @@ class MetricWriter:
         """Adds the values of a step; of several hosts, only the first writes."""
         if not self._active:
             return
-        try:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
-        except OSError as error:
-            raise RunError(
-                f"{self._path}: cannot be written ({error.strerror}); make room and start again"
-            ) from error
+        append_line(self._path, json.dumps({"step": step, **values}))
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):

@@ -63,4 +63,6 @@ def polynomial_sgd(
             optax.scale_by_learning_rate(polynomial_schedule(rate * learning_rate, max_step, power)),
         )
 
-    return optax.multi_transform({name: group(*factors) for name, factors in groups(new_layers).items()}, dict(labels))
+    return optax.multi_transform(
+        {name: group(*factors) for name, factors in groups(new_layers).items()}, dict(labels)
+    )
