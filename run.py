@@ -32,6 +32,8 @@ VENV = ROOT / ".venv"
 CONSTRAINTS = ROOT / "constraints.txt"
 OLDEST_PYTHON = (3, 11)
 OTHER_PYTHONS = ("python3.12", "python3.11", "python3.13", "python3.14")
+# Files are spread over processes, up to four: each test file keeps its costly fixtures to itself.
+TEST = ("-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=loadfile")
 DEMO = ("-m", "wsss_jax.main", "--config=configs/cse_shapes.py", "--workdir=runs/demo")
 
 
@@ -60,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         return 130
     if args.command == "demo":
         return demo(python, rest)
-    return run([python, "-m", "pytest", *rest]) if args.command == "test" else 0
+    return run([python, *TEST, *rest]) if args.command == "test" else 0
 
 
 def demo(python: str, rest: Sequence[str]) -> int:

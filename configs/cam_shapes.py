@@ -2,8 +2,8 @@
 
     python -m wsss_jax.main --config=configs/cam_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md has the table of three seeds. About two
-minutes on two CPU cores.
+The pictures are drawn, so there is no published score; docs/methods.md has the table of three seeds. About
+two minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -19,8 +19,8 @@ def get_config() -> ConfigDict:
     c.total_epochs = 10
     c.cpu_weight_gradient = "stock"  # layers this narrow gain nothing from the other form
 
-    # A ResNet-38 for pictures of 128 pixels: narrow, short, and without the dilations, whose view would be the
-    # whole picture. Nothing is pretrained, so nothing is worth freezing, and nothing is new either.
+    # A ResNet-38 for pictures of 128 pixels: narrow, short, and without the dilations, whose view would be
+    # the whole picture. Nothing is pretrained, so nothing is worth freezing, and nothing is new either.
     c.model.width = 1 / 16
     c.model.blocks = (0, 0, 0, 0)
     c.model.dilations = (1, 1, 1)

@@ -50,6 +50,7 @@ def get_config() -> ConfigDict:
     c.classifier = ConfigDict(
         {
             "batch_size": 16,
+            "total_epochs": 15,
             "optimizer": {"learning_rate": 0.1},
             "augment": {"resize_long": (256, 512), "crop": 448},
             "eval": {"every_epochs": 0},

@@ -186,7 +186,7 @@ def test_test_hands_arguments_on(run_py, monkeypatch):
     monkeypatch.setattr(run_py, "set_up", lambda extras: commands.append(extras) or "python")
     monkeypatch.setattr(run_py, "run", lambda command: commands.append(command) or 5)
     assert run_py.main(["test", "-k", "shapes", "tests/data", "--accelerator=cuda"]) == 5
-    assert commands == [{"test", "cuda"}, ["python", "-m", "pytest", "-k", "shapes", "tests/data"]]
+    assert commands == [{"test", "cuda"}, ["python", *run_py.TEST, "-k", "shapes", "tests/data"]]
 
 
 def test_setup_takes_no_further_arguments(run_py):

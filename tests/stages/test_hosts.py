@@ -17,8 +17,8 @@ CONFIG = tiny("cam_shapes", total_epochs=1, eval__every_epochs=1, cam__batch_siz
 
 def start(folder, hosts, number, port):
     """One process of a run on `hosts` of them, each with two faked devices."""
-    command = [sys.executable, "-m", "wsss_jax.main", "--config=configs/cam_shapes.py", f"--workdir={folder}"]
-    command += as_flags(CONFIG, load("cam_shapes")) + [f"--config.distributed={hosts > 1}"]
+    main = [sys.executable, "-m", "wsss_jax.main", "--config=configs/cam_shapes.py", f"--workdir={folder}"]
+    command = [*main, *as_flags(CONFIG, load("cam_shapes")), f"--config.distributed={hosts > 1}"]
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",

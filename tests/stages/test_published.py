@@ -38,11 +38,17 @@ def test_a_pytorch_file_gives_the_cams_of_psa(tmp_path, converted):
         run("-m", "tools.convert_weights", str(weights), str(tmp_path / "converted"))
         weights.unlink()
         weights = tmp_path / "converted"
-    run(
-        "-m", "wsss_jax.main", "--config=configs/cam_voc.py", "--stages=infer_cam",
-        f"--workdir={tmp_path}/run", "--config.dataset.name=folder", f"--config.dataset.root={data}", "--config.dataset.infer_split=all",
-        f"--config.cam.checkpoint={weights}", "--config.cam.batch_size=1", "--config.compilation_cache=",
-    )  # fmt: skip
+    settings = {
+        "dataset.name": "folder",
+        "dataset.root": data,
+        "dataset.infer_split": "all",
+        "cam.checkpoint": weights,
+        "cam.batch_size": 1,
+        "compilation_cache": "",
+    }
+    flags = [f"--config.{key}={value}" for key, value in settings.items()]
+    main = ("-m", "wsss_jax.main", "--config=configs/cam_voc.py", "--stages=infer_cam")
+    run(*main, f"--workdir={tmp_path}/run", *flags)
     (path,) = (tmp_path / "run/cam/all").glob("golden*.npz")
     with np.load(path) as file:
         np.testing.assert_array_equal(file["keys"], classes)
