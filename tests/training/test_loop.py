@@ -11,7 +11,7 @@ from tests.helpers.networks import narrow_batch, narrow_cam, narrow_variables, r
 from wsss_jax import interrupt
 from wsss_jax.errors import CheckpointError, Interrupted, RunError
 from wsss_jax.sharding import data_mesh
-from wsss_jax.training.checkpoints import Checkpoints, steps
+from wsss_jax.training.checkpoints import Checkpoints, best_step, steps
 from wsss_jax.training.loop import Plan, Trainer
 from wsss_jax.training.metrics import MetricWriter, read_lines
 from wsss_jax.training.optimizer import polynomial_sgd
@@ -93,6 +93,19 @@ def test_evaluation_picks_the_best_checkpoint_and_stop_skips_it(tmp_path):
     scores = {1: 0.8, 2: 0.3, 3: 0.2, 4: 0.1}
     train(tmp_path, plan(total_epochs=4, evaluate_every=1), lambda _, epoch: scores[epoch])
     assert steps(tmp_path / "checkpoints") == [3, 9, 12]  # the best, and the newest two
+
+
+def test_an_epoch_that_a_signal_left_unscored_is_scored_on_return(tmp_path, monkeypatch):
+    scores = {1: 0.8, 2: 0.3, 3: 0.2, 4: 0.1}
+    settings = plan(total_epochs=4, evaluate_every=1)
+    with pytest.raises(Interrupted, match="saved at step 3"):
+        train(tmp_path, settings, lambda _, epoch: scores[epoch], feed=stopping_at(monkeypatch, 4))
+    assert best_step(tmp_path / "checkpoints") == 3
+    monkeypatch.setattr(interrupt, "_requested", False)
+    evaluated = []
+    train(tmp_path, settings, lambda _, epoch: evaluated.append(epoch) or scores[epoch])
+    assert evaluated == [1, 2, 3, 4]
+    assert steps(tmp_path / "checkpoints") == [3, 9, 12] and best_step(tmp_path / "checkpoints") == 3
 
 
 def test_a_nan_stops_with_the_steps_and_the_last_good_checkpoint(tmp_path):

@@ -123,6 +123,10 @@ class Checkpoints:
                 warn(f"{error}; set aside as {aside.name}, going back to the checkpoint before")
         return None
 
+    def forget(self, step: int) -> None:
+        """Deletes a step, so that it can be saved anew."""
+        self._manager.delete(step)
+
     def saved_steps(self) -> list[int]:
         """The steps that are kept, in ascending order."""
         return sorted(self._manager.all_steps())

@@ -87,6 +87,7 @@ class Trainer:
             state
         )
         self._frozen = jax.device_put(frozen, replicated(self._mesh))
+        self._scored = restored is None or restored.meta.get("score") is not None
         self._step = make_train_step(self._method, optimizer, self._plan.steps_per_epoch, self._mesh)
         return int(self._state.step)
 
@@ -118,6 +119,8 @@ class Trainer:
           Interrupted: a signal asked to stop; the step is saved.
         """
         plan, step = self._plan, int(self._state.step)
+        if step and step % plan.steps_per_epoch == 0 and not self._scored:
+            self._score_now(step, evaluate)
         line = Progress("train", plan.total_steps, step, "steps")
         clock = _Clock(plan.batch_size, step)
         for batch in _ahead(itertools.islice(batches, plan.total_steps - step), self._put):
@@ -151,10 +154,21 @@ class Trainer:
         self._checkpoints.save(step, variables, _extra(self._state), meta, score)
 
     def _end_of_epoch(self, step: int, evaluate: Callable[[Variables, int], float | None] | None) -> None:
-        epoch = step // self._plan.steps_per_epoch
-        due = self._plan.evaluate_every and epoch % self._plan.evaluate_every == 0
         self._check_finite(step, self._state.totals)
-        self.save(step, evaluate(self.variables, epoch) if evaluate is not None and due else None)
+        score = None
+        if evaluate is not None and self._evaluation_due(step):
+            score = evaluate(self.variables, step // self._plan.steps_per_epoch)
+        self.save(step, score)
+
+    def _score_now(self, step: int, evaluate: Callable[[Variables, int], float | None] | None) -> None:
+        """Evaluates an epoch at whose end a signal left no time for it, so that the best one is the same."""
+        if evaluate is not None and self._evaluation_due(step):
+            self._checkpoints.forget(step)
+            self._end_of_epoch(step, evaluate)
+
+    def _evaluation_due(self, step: int) -> bool:
+        every = self._plan.evaluate_every
+        return bool(every) and step // self._plan.steps_per_epoch % every == 0
 
     def _put(self, batch: Mapping[str, np.ndarray]) -> Batch:
         return put_batch(batch, self._mesh, self._plan.accumulation)
