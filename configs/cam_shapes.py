@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     c = defaults()
     c.method = "cam"
     c.batch_size = 16
-    c.total_epochs = 14
+    c.total_epochs = 10
     c.cpu_weight_gradient = "stock"  # layers this narrow gain nothing from the other form
 
     # A ResNet-38 for pictures of 128 pixels: narrow, short, and without the dilations, whose view would be
