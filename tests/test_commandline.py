@@ -27,7 +27,7 @@ def main(*arguments):
         ([CONFIG, "--config.batch_size=many"], ["many", "wanted int, such as 16"]),
         ([CONFIG, "--config.batch_size=1.5"], ["1.5", "wanted int, such as 16"]),
         ([CONFIG, "--config.cam.flip=perhaps"], ["perhaps", "wanted bool, such as True"]),
-        ([CONFIG, "--config.model.width=wide"], ["wide", "wanted float, such as 0.125"]),
+        ([CONFIG, "--config.model.width=wide"], ["wide", "wanted float, such as 0.0625"]),
         (["--config=configs/cam_shape.py"], ["there is no such file; did you mean configs/cam_shapes.py?"]),
         (
             ["--config=nowhere/x.py"],

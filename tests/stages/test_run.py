@@ -59,7 +59,7 @@ def test_metrics_say_what_they_are(finished):
     checkpoint = max((folder / "checkpoints/er").glob("[0-9]*"), key=lambda p: p.name)
     assert metrics["method"] == "cse" and metrics["split"] == "val" and metrics["images"] == 10
     assert len(metrics["list_sha256"]) == 64 and len(metrics["weights_sha256"]) == 64
-    assert metrics["fixed"]["threshold"] == pytest.approx(0.15) and len(metrics["fixed"]["iou"]) == 7
+    assert metrics["fixed"]["threshold"] == pytest.approx(0.3) and len(metrics["fixed"]["iou"]) == 7
     assert metrics["oracle"]["miou"] == pytest.approx(max(metrics["miou_curve"]))
     assert checkpoint.is_dir()
 
