@@ -10,6 +10,7 @@ from tests.helpers.golden import GOLDEN
 from tests.helpers.networks import golden_variables, narrow_cam, narrow_classifier, narrow_variables, relative
 from wsss_jax.models.classifier import Classifier
 from wsss_jax.models.resnet38 import ResNet38
+from wsss_jax.weights import check_against, load_foreign
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +82,14 @@ def test_bfloat16_keeps_parameters_and_scores_in_float32():
     variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     assert network.apply(variables, jnp.ones((1, 16, 16, 3))).logits.dtype == jnp.float32
+
+
+def test_a_file_of_mxnet_fits_the_network_of_its_width_and_runs():
+    path = GOLDEN / "mxnet" / "resnet38_legacy_v0.params"  # the published names, 1/64 of the channels
+    variables = load_foreign(path, "resnet38_base")
+    network = ResNet38(width=1 / 64)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    trunk = {collection: tree["trunk"] for collection, tree in variables.items()}
+    check_against(trunk, shapes)
+    conv6 = network.apply(trunk, np.ones((1, 24, 32, 3), np.float32))["conv6"]
+    assert conv6.shape == (1, 3, 4, 64) and np.isfinite(conv6).all() and np.asarray(conv6).max() > 0
