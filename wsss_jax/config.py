@@ -26,75 +26,105 @@ def defaults() -> ConfigDict:
     c.compilation_cache = "~/.cache/wsss_jax"  # compiled programs; '' switches the cache off
     c.distributed = False  # several hosts: each starts the same command, see docs/scaling.md
     c.cpu_weight_gradient = "auto"  # 'auto' (taps on CPU) | 'taps' | 'stock', see `ops.conv`
-
-    c.model = ConfigDict()
-    c.model.width = 1.0  # multiplier of all channel counts; 1 = published
-    c.model.blocks = (2, 2, 5, 2)  # plain blocks in b2..b5; (2, 2, 5, 2) = published
-    c.model.dilations = (2, 4, 4)  # of b5, b6 and b7; published; smaller for pictures much smaller than 448
-    c.model.frozen_blocks = ("conv1a", "b2", "b2_1", "b2_2")  # keep their pretrained weights
-    c.model.trunk_dropout = (0.3, 0.5)  # of channels, in b6 and b7
-    c.model.head_dropout = 0.5  # of conv6's channels before fc8; cse never has it
-    c.model.fresh_heads = ()  # heads, such as ("fc8",), that are not taken from `init_from`
-    c.model.calibration_batches = 4  # from scratch: batches on which the frozen batch norms are measured
-
-    c.dataset = ConfigDict()
-    c.dataset.name = "voc12"  # 'voc12' | 'folder' | 'shapes'
-    c.dataset.root = ""
-    c.dataset.train_split = "train_aug"  # a split's name, or the path of a text file with one id a line
-    c.dataset.infer_split = "train"
-    c.dataset.eval_split = "train"
-    c.dataset.shapes = ConfigDict({"num_train": 800, "num_val": 200, "image_size": 128, "seed": 0})
-
-    c.augment = ConfigDict()
-    c.augment.resize_long = (256, 448)  # long side in pixels, drawn uniformly
-    c.augment.crop = 384
-    c.augment.flip = True
-    c.augment.jitter = (0.3, 0.3, 0.3, 0.1)  # brightness, contrast, saturation, hue
-
-    c.optimizer = ConfigDict()
-    c.optimizer.learning_rate = 0.01  # of pretrained weights
-    c.optimizer.new_layers = 10.0  # times the learning rate
-    c.optimizer.momentum = 5e-4  # not 0.9: the references hand weight decay's value to SGD as momentum
-    c.optimizer.weight_decay = 5e-4
-    c.optimizer.power = 0.9  # of the polynomial decay
-
-    c.cse = ConfigDict()
-    c.cse.classifier_from = (
-        ""  # checkpoint of the ordinary classifier; '' trains it first (stage `classifier`)
-    )
-    c.cse.erased_weight = 0.3
-    c.cse.erased_weight_per_epoch = 0.05
     c.classifier = ConfigDict()  # what differs from this file when the stage `classifier` trains one
-
-    c.cam = ConfigDict()
-    c.cam.scales = (0.5, 1.0, 1.5, 2.0)
-    c.cam.flip = True
-    c.cam.class_filter = "given"  # 'given' image-level labels | 'predicted' by the classifier | 'all' classes
-    c.cam.checkpoint = "best"  # by per-epoch evaluation (last if there is none) | 'last' | a step | a path
-    c.cam.batch_size = 8  # images per inference batch over all devices of a host
-    c.cam.max_buckets = 8  # padded picture sizes, each a compiled program
-    c.cam.export_npy = False  # also write the references' pickled {class: map} dictionaries
-
-    c.eval = ConfigDict()
-    c.eval.thresholds = tuple(i / 100 for i in range(10, 40))  # background scores of the curve
-    c.eval.fixed_threshold = 0.15
-    c.eval.threshold_from = ""  # metrics JSON of another split, whose best threshold is applied to this one
-    c.eval.absent_classes = "zero"  # 'zero' as the references | 'ignore' classes that occur nowhere
-    c.eval.every_epochs = 1  # during training, on `dataset.eval_split`; 0 = never
-
+    c.model = _model()
+    c.dataset = _dataset()
+    c.augment = _augment()
+    c.optimizer = _optimizer()
+    c.cse = _cse()
+    c.cam = _cam()
+    c.eval = _eval()
     c.checkpoint = ConfigDict()
     c.checkpoint.every_steps = 0  # besides the end of each epoch; 0 = no more
-
     c.loader = ConfigDict()
     c.loader.workers = 4  # processes that decode and augment; 0 = threads of this process
     c.loader.threads = 8
-
     c.log = ConfigDict()
     c.log.every_steps = 50
     c.log.tensorboard = False  # needs the extra `tensorboard`
-
     c.report = ConfigDict()
     c.report.images = 24  # pictures in the gallery
+    return c
+
+
+def _model() -> ConfigDict:
+    """The network."""
+    c = ConfigDict()
+    c.width = 1.0  # multiplier of all channel counts; 1 = published
+    c.blocks = (2, 2, 5, 2)  # plain blocks in b2..b5; (2, 2, 5, 2) = published
+    c.dilations = (2, 4, 4)  # of b5, b6 and b7; published; smaller for pictures much smaller than 448
+    c.frozen_blocks = ("conv1a", "b2", "b2_1", "b2_2")  # keep their pretrained weights
+    c.trunk_dropout = (0.3, 0.5)  # of channels, in b6 and b7
+    c.head_dropout = 0.5  # of conv6's channels before fc8; cse never has it
+    c.fresh_heads = ()  # heads, such as ("fc8",), that are not taken from `init_from`
+    c.calibration_batches = 4  # from scratch: batches on which the frozen batch norms are measured
+    return c
+
+
+def _dataset() -> ConfigDict:
+    """Which pictures; see docs/data.md."""
+    c = ConfigDict()
+    c.name = "voc12"  # 'voc12' | 'folder' | 'shapes'
+    c.root = ""
+    c.train_split = "train_aug"  # a split's name, or the path of a text file with one id a line
+    c.infer_split = "train"
+    c.eval_split = "train"
+    c.shapes = ConfigDict({"num_train": 800, "num_val": 200, "image_size": 128, "seed": 0})
+    return c
+
+
+def _augment() -> ConfigDict:
+    """How a training picture becomes a crop."""
+    c = ConfigDict()
+    c.resize_long = (256, 448)  # long side in pixels, drawn uniformly
+    c.crop = 384
+    c.flip = True
+    c.jitter = (0.3, 0.3, 0.3, 0.1)  # brightness, contrast, saturation, hue
+    return c
+
+
+def _optimizer() -> ConfigDict:
+    """SGD with polynomial decay; see `training.optimizer`."""
+    c = ConfigDict()
+    c.learning_rate = 0.01  # of pretrained weights
+    c.new_layers = 10.0  # times the learning rate
+    c.momentum = 5e-4  # not 0.9: the references hand weight decay's value to SGD as momentum
+    c.weight_decay = 5e-4
+    c.power = 0.9  # of the polynomial decay
+    return c
+
+
+def _cse() -> ConfigDict:
+    """OC-CSE."""
+    c = ConfigDict()
+    # checkpoint of the ordinary classifier; "" trains it first (stage `classifier`)
+    c.classifier_from = ""
+    c.erased_weight = 0.3
+    c.erased_weight_per_epoch = 0.05
+    return c
+
+
+def _cam() -> ConfigDict:
+    """CAM inference."""
+    c = ConfigDict()
+    c.scales = (0.5, 1.0, 1.5, 2.0)
+    c.flip = True
+    c.class_filter = "given"  # 'given' image-level labels | 'predicted' by the classifier | 'all' classes
+    c.checkpoint = "best"  # by per-epoch evaluation (last if there is none) | 'last' | a step | a path
+    c.batch_size = 8  # images per inference batch over all devices of a host
+    c.max_buckets = 8  # padded picture sizes, each a compiled program
+    c.export_npy = False  # also write the references' pickled {class: map} dictionaries
+    return c
+
+
+def _eval() -> ConfigDict:
+    """Scores of CAMs."""
+    c = ConfigDict()
+    c.thresholds = tuple(i / 100 for i in range(10, 40))  # background scores of the curve
+    c.fixed_threshold = 0.15
+    c.threshold_from = ""  # metrics JSON of another split, whose best threshold is applied to this one
+    c.absent_classes = "zero"  # 'zero' as the references | 'ignore' classes that occur nowhere
+    c.every_epochs = 1  # during training, on `dataset.eval_split`; 0 = never
     return c
 
 
