@@ -29,7 +29,8 @@ def conv2d(
       stride: step in pixels; the output has ceil(H / stride) rows.
       dilation: distance between the kernel's taps in pixels.
       weight_gradient: 'taps' computes the kernel's gradient as one matrix product per tap. XLA's CPU backend
-        runs its own form of that gradient 2 to 8 times slower (`benchmarks`); on other backends use 'stock'.
+        computes its own form slowly for wide layers; for narrow ones there is nothing to gain, see
+        docs/benchmarks.md. On other backends use 'stock'.
 
     Returns:
       [B, ceil(H / stride), ceil(W / stride), Cout].
