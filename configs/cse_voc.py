@@ -9,7 +9,7 @@ Published: CAM mIoU 56.0 on `train`, best background score by ground truth (orac
 flips. Not yet verified with this program, for that takes the full data set and the ImageNet weights.
 
 Needs: the devkit with SegmentationClassAug; weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params to start from,
-and psa's weights/res38_cls.pth as the classifier that judges (`cse.classifier_from=''` trains one first, by
+and psa's weights/res38_cls.pth as the classifier that judges (`classifier_from=''` trains one first, by
 the recipe of configs/cam_voc.py). docs/checkpoints.md tells where both are.
 
 Expect: float32 ResNet-38 twice at 384 x 384 takes about 20 GB of accelerator memory at batch 8 (estimated,
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     c.batch_size = 8
     c.total_epochs = 15
     c.init_from = "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
-    c.cse.classifier_from = "weights/res38_cls.pth"
+    c.classifier_from = "weights/res38_cls.pth"
 
     c.dataset.name = "voc12"
     c.dataset.root = "VOCdevkit/VOC2012"

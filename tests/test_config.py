@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from wsss_jax.config import defaults, flatten, validate
 from wsss_jax.errors import ConfigError
-from wsss_jax.methods import NAMES, make_method
+from wsss_jax.methods import TITLES, make_method
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "configs").glob("[a-z]*.py"))
@@ -93,7 +93,7 @@ class TestFiles:
     def test_it_is_valid_and_builds_its_method(self, path):
         config = self.config(path)
         validate(config)
-        assert config.method in NAMES
+        assert config.method in TITLES
         assert path.stem.startswith(config.method)
         method = make_method(config, 20)
         assert method.trained in method.networks

@@ -26,6 +26,9 @@ def defaults() -> ConfigDict:
     c.compilation_cache = "~/.cache/wsss_jax"  # compiled programs; '' switches the cache off
     c.distributed = False  # several hosts: each starts the same command, see docs/scaling.md
     c.cpu_weight_gradient = "auto"  # 'auto' (taps on CPU) | 'taps' | 'stock', see `ops.conv`
+    # checkpoint of the ordinary classifier for methods that need one; "" trains it (stage `classifier`)
+    c.classifier_from = ""
+    c.refinement = "none"  # what follows eval_cam if no --stages are given: 'none'
     c.classifier = ConfigDict()  # what differs from this file when the stage `classifier` trains one
     c.model = _model()
     c.dataset = _dataset()
@@ -97,8 +100,6 @@ def _optimizer() -> ConfigDict:
 def _cse() -> ConfigDict:
     """OC-CSE."""
     c = ConfigDict()
-    # checkpoint of the ordinary classifier; "" trains it first (stage `classifier`)
-    c.classifier_from = ""
     c.erased_weight = 0.3
     c.erased_weight_per_epoch = 0.05
     return c
@@ -129,6 +130,7 @@ def _eval() -> ConfigDict:
 
 
 _CHOICES = {
+    "refinement": ("none",),
     "precision": ("float32", "fast", "bfloat16"),
     "cpu_weight_gradient": ("auto", "taps", "stock"),
     "dataset.name": ("voc12", "folder", "shapes"),

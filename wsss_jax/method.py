@@ -29,7 +29,8 @@ class Method(Protocol):
 
     @property
     def networks(self) -> Mapping[str, Any]:
-        """The flax modules by name."""
+        """The flax modules by name. Besides `__call__` they have `state_dict`, the name of their published
+        state dict in `weights.networks`, and `heads`, the top-level modules that ImageNet weights lack."""
 
     @property
     def trained(self) -> str:

@@ -34,8 +34,8 @@ def tiny(name: str, **changes) -> ConfigDict:
     """The same, shrunk; `changes` are 'section.key' with two underscores for the dot."""
     config = load(name)
     config.update(TINY)
-    if config.method == "cse":
-        config.cse.classifier_from = ""
+    if config.method != "cam":
+        config.classifier_from = ""
         config.classifier = ConfigDict({"init_from": "scratch"})
     config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
     return config

@@ -12,7 +12,8 @@ from wsss_jax.methods.cam import Cam
 from wsss_jax.methods.cse import Cse
 from wsss_jax.models.classifier import Classifier
 
-NAMES = ("cam", "cse")
+# What reports call the methods of `config.method`.
+TITLES = {"cam": "ordinary classifier", "cse": "OC-CSE"}
 
 
 def make_method(config: ConfigDict, num_classes: int) -> Method:
@@ -32,7 +33,7 @@ def make_method(config: ConfigDict, num_classes: int) -> Method:
             erased_weight=config.cse.erased_weight,
             erased_weight_per_epoch=config.cse.erased_weight_per_epoch,
         )
-    raise ConfigError(f"config.method={config.method!r}: must be one of {', '.join(NAMES)}")
+    raise ConfigError(f"config.method={config.method!r}: must be one of {', '.join(TITLES)}")
 
 
 def _classifier(config: ConfigDict, num_classes: int, head_dropout: float) -> Classifier:

@@ -3,7 +3,7 @@
 State dict `resnet38_cls` (psa); OC-CSE's two networks, SC-CAM's round 0 and InferCam use the same one.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -39,6 +39,9 @@ class Classifier(nn.Module):
     head_dropout: float = 0.5
     weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
+
+    state_dict: ClassVar[str] = "resnet38_cls"  # its name in `weights.networks`
+    heads: ClassVar[tuple[str, ...]] = ("fc8",)  # what ImageNet weights do not have
 
     @nn.compact
     def __call__(

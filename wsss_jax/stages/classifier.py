@@ -1,4 +1,5 @@
-"""Stage `classifier`: the ordinary classifier that judges class-specific erasing, as a run within the run."""
+"""Stage `classifier`: the ordinary classifier that other methods start from or are judged by, as a run within
+the run."""
 
 from ml_collections import ConfigDict
 
@@ -14,15 +15,15 @@ def classifier_config(config: ConfigDict) -> ConfigDict:
     nested = ConfigDict(config.to_dict())
     nested.method = "cam"
     nested.classifier = ConfigDict()
-    nested.cse.classifier_from = ""
+    nested.classifier_from = ""
     nested.update(config.classifier)
     return nested
 
 
 def classifier(run: Run) -> None:
-    """Trains and evaluates the ordinary classifier, unless `cse.classifier_from` names one."""
+    """Trains and evaluates the ordinary classifier, unless `classifier_from` names one."""
     from wsss_jax.stages.run import run_stages_of
 
-    if run.config.cse.classifier_from:
-        return run.say(f"classifier: {run.config.cse.classifier_from}")
+    if run.config.classifier_from:
+        return run.say(f"classifier: {run.config.classifier_from}")
     run_stages_of(classifier_config(run.config), run.layout.classifier, ("train", "infer_cam", "eval_cam"))

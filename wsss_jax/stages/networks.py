@@ -14,9 +14,6 @@ from wsss_jax.training.checkpoints import Restored, best_step, digest, restore, 
 from wsss_jax.training.initial import calibrate, fresh_variables, variable_shapes
 from wsss_jax.weights import check_against, load_foreign, take_fresh
 
-_FOREIGN = "resnet38_cls"  # what a published file must hold, whatever method uses it
-_HEADS = ("fc8",)  # what a file of ImageNet weights does not have
-
 
 def initial_variables(run: Run, restored: Restored | None) -> Variables:
     """Variables of all networks before the first step, or where `restored` goes on.
@@ -32,19 +29,18 @@ def initial_variables(run: Run, restored: Restored | None) -> Variables:
         elif name == method.trained:
             variables[name] = _start(run, network)
         else:
-            variables[name] = load_variables(run, judge_path(run), network)
+            variables[name] = load_variables(run, classifier_path(run), network)
     return variables
 
 
-def judge_path(run: Run) -> str:
-    """Where the frozen classifier of class-specific erasing comes from: `cse.classifier_from`, else the
-    run's own.
+def classifier_path(run: Run) -> str:
+    """Where the ordinary classifier that a method needs comes from: `classifier_from`, else the run's own.
 
     Raises:
       RunError: the run's own is not trained yet.
     """
-    if run.config.cse.classifier_from:
-        return run.config.cse.classifier_from
+    if run.config.classifier_from:
+        return run.config.classifier_from
     require(run.layout.classifier, "weights of a classifier", "classifier")
     return str(run.layout.classifier)
 
@@ -77,7 +73,7 @@ def load_variables(run: Run, path: str | Path, network: Any) -> dict[str, Any]:
       run: `model.fresh_heads` names heads that are not taken from there, because the classes are others.
       path: a run's folder, its checkpoints, one step of them, or a `.params`, `.pth`, `.safetensors` or
         `.npz` file.
-      network: the flax module that they must fit; a head that ImageNet weights lack starts fresh.
+      network: the flax module that they must fit; `heads` that the file lacks start fresh.
 
     Raises:
       CheckpointError: the file or folder cannot be read or is of another network.
@@ -90,8 +86,9 @@ def load_variables(run: Run, path: str | Path, network: Any) -> dict[str, Any]:
     if place.is_dir():
         variables = restore(step_folder(place)).variables
     else:
-        variables = load_foreign(place, _FOREIGN, allow_missing=_HEADS)
-    heads = {*run.config.model.fresh_heads, *(head for head in _HEADS if head not in variables["params"])}
+        variables = load_foreign(place, network.state_dict, allow_missing=network.heads)
+    missing = (head for head in network.heads if head not in variables["params"])
+    heads = {*run.config.model.fresh_heads, *missing}
     if heads:
         variables = take_fresh(variables, fresh_variables(network, run.config.seed), heads)
     check_against(variables, variable_shapes(network), source=str(place))
@@ -103,7 +100,7 @@ def _start(run: Run, network: Any) -> dict[str, Any]:
     if start == "scratch":
         return _from_scratch(run, network)
     if start == "classifier":
-        return load_variables(run, judge_path(run), network)
+        return load_variables(run, classifier_path(run), network)
     if not epath.Path(start).expanduser().exists():
         raise ConfigError(
             f"config.init_from={start!r}: there is no such file or folder; docs/checkpoints.md tells where "

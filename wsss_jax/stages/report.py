@@ -6,20 +6,19 @@ from datetime import date
 from typing import Any
 
 from wsss_jax.evaluation.sweep import image_miou
+from wsss_jax.methods import TITLES
 from wsss_jax.report import GalleryCam, GalleryItem, ReportData, Result, Series, select_gallery, write_report
 from wsss_jax.stages.context import Run, require
 from wsss_jax.stages.evaluate import read_cam, read_mask
 from wsss_jax.stages.layout import Layout
 from wsss_jax.training.metrics import read_lines
 
-_NAMES = {"cam": "ordinary classifier", "cse": "OC-CSE"}
-
 
 def report(run: Run) -> None:
     """Writes report/index.html from the metrics and CAMs on disk."""
     split = run.config.dataset.eval_split
     require(run.layout.metrics("eval_cam", split), "scores", "eval_cam")
-    results = {_NAMES[m["method"]]: (m, layout) for m, layout in _results(run, split)}
+    results = {TITLES[m["method"]]: (m, layout) for m, layout in _results(run, split)}
     data = ReportData(
         title=f"{next(iter(results))} on {run.source.name}",
         summary=_summary(run),
@@ -46,7 +45,7 @@ def _summary(run: Run) -> dict[str, str]:
     packages = manifest["packages"]
     model = config.model
     return {
-        "Method": _NAMES[config.method],
+        "Method": TITLES[config.method],
         "Data set": f"{run.source.name}, trained on {config.dataset.train_split}",
         "Network": f"ResNet-38, width {model.width:g}, blocks {tuple(model.blocks)}",
         "Started from": config.init_from,
@@ -64,7 +63,7 @@ def _training(run: Run) -> Iterator[Series]:
         lines = read_lines(layout.logs / "train.jsonl")
         if lines:
             yield Series(
-                name=f"{_NAMES[name]}: loss",
+                name=f"{TITLES[name]}: loss",
                 x=[line["step"] for line in lines],
                 y=[line["loss"] for line in lines],
             )

@@ -25,6 +25,8 @@ STAGES: Mapping[str, Callable[[Run], None]] = {
     "eval_cam": eval_cam,
     "report": report,
 }
+# What can follow the stages of any method that makes CAMs; run by name, or by `config.refinement`.
+REFINEMENTS: Mapping[str, tuple[str, ...]] = {"none": ()}
 _ON_ALL_HOSTS = ("classifier", "train", "infer_cam")  # the others read files, for which one host is enough
 
 
@@ -52,11 +54,15 @@ def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str]
 
 
 def _checked(run: Run, stages: Sequence[str] | None) -> Sequence[str]:
-    """The wanted stages in the method's order; ConfigError names one that it does not have."""
-    known = run.method.stages
-    for stage in stages or ():
+    """The wanted stages in their order; ConfigError names one that the method does not have."""
+    own = [stage for stage in run.method.stages if stage != "report"]
+    refining = list(dict.fromkeys(stage for chain in REFINEMENTS.values() for stage in chain))
+    known = [*own, *refining, "report"]
+    if stages is None:
+        stages = [*own, *REFINEMENTS[run.config.refinement], "report"]
+    for stage in stages:
         if stage not in known:
             near = difflib.get_close_matches(stage, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
             raise ConfigError(f"--stages={stage}: the method {run.config.method} has no such stage; {hint}")
-    return [stage for stage in known if stages is None or stage in stages]
+    return [stage for stage in known if stage in stages]
