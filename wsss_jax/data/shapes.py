@@ -24,7 +24,7 @@ from wsss_jax.errors import ConfigError, DataError
 
 SPLITS = ("train", "val")
 SUPERSAMPLING = 2
-OBJECT_COUNTS = (0.4, 0.4, 0.2)  # probability of 1, 2, 3 objects
+OBJECT_COUNTS = (0.1, 0.5, 0.4)  # probability of 1, 2, 3 objects
 REPEATED = 0.2  # probability that a class may occur twice
 SIZE_RANGE = (0.33, 0.48)  # half the object's longer side as a share of the image size
 CROWDED = (1.0, 0.88, 0.76)  # factor of the size where there are 1, 2, 3 objects
