@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wsss_jax.data.lists import sha256
+from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.errors import RunError
 from wsss_jax.files import write_json, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Prediction, Predictor, plan_batches
@@ -28,8 +28,8 @@ def infer_cam(run: Run) -> None:
     Raises:
       RunError: the folder holds CAMs of other weights or settings.
     """
-    split = run.config.dataset.infer_split
-    ids = run.ids(split)
+    ids = run.ids(run.config.dataset.infer_split)
+    split = split_name(run.config.dataset.infer_split)
     variables, weights = result_variables(run)
     settings = inference_settings(run.config)
     record_settings(run, cam_settings(run, ids, weights))

@@ -6,6 +6,7 @@ import jax
 import optax
 
 from wsss_jax.data.loader import BatchLoader, ClassificationSample, steps_per_epoch
+from wsss_jax.data.lists import split_name
 from wsss_jax.data.source import label_matrix
 from wsss_jax.evaluation.confusion import mean_iou
 from wsss_jax.inference.predict import Predictor, plan_batches
@@ -103,7 +104,7 @@ def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
         curve = 100 * mean_iou(sweep.confusion(), run.config.eval.absent_classes)
         best = int(curve.argmax())
         at = f"at background score {sweep.thresholds[best]:g} (oracle)"
-        run.say(f"epoch {epoch}: CAM mIoU {curve[best]:.2f} on {run.config.dataset.eval_split} {at}")
+        run.say(f"epoch {epoch}: CAM mIoU {curve[best]:.2f} on {split_name(run.config.dataset.eval_split)} {at}")
         return float(curve[best])
 
     return evaluate
