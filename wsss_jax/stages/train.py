@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import jax
 import optax
 
-from wsss_jax.data.loader import BatchLoader, ClassificationSample, steps_per_epoch
 from wsss_jax.data.lists import split_name
+from wsss_jax.data.loader import BatchLoader, ClassificationSample, steps_per_epoch
 from wsss_jax.data.source import label_matrix
 from wsss_jax.evaluation.confusion import mean_iou
 from wsss_jax.inference.predict import Predictor, plan_batches
@@ -87,6 +87,7 @@ def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
     OC-CSE names its best epoch so, with the ground truth of training images; the report calls such figures
     oracle. The function gives None when a signal asks to stop before it is done.
     """
+    split = split_name(run.config.dataset.eval_split)
     ids = run.ids(run.config.dataset.eval_split)
     settings = inference_settings(run.config)
     batches, classes = plan_batches(run.source, ids, settings), wanted_classes(run, ids)
@@ -104,7 +105,7 @@ def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
         curve = 100 * mean_iou(sweep.confusion(), run.config.eval.absent_classes)
         best = int(curve.argmax())
         at = f"at background score {sweep.thresholds[best]:g} (oracle)"
-        run.say(f"epoch {epoch}: CAM mIoU {curve[best]:.2f} on {split_name(run.config.dataset.eval_split)} {at}")
+        run.say(f"epoch {epoch}: CAM mIoU {curve[best]:.2f} on {split} {at}")
         return float(curve[best])
 
     return evaluate
