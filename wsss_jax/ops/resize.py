@@ -43,22 +43,82 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool 
     return jnp.einsum("Hh,bhwc,Ww->bHWc", rows, x, columns, precision="highest")
 
 
-def resize_valid(x: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Resizes the valid top-left part of each map to its own size, half-pixel convention.
+def resize_valid(
+    x: jax.Array,
+    sizes: jax.Array,
+    new_sizes: jax.Array,
+    shape: tuple[int, int],
+    *,
+    align_corners: bool = False,
+) -> jax.Array:
+    """Resizes the valid top-left part of each map to its own size.
 
     Args:
       x: [B, h, w, C]; only the first sizes[b] rows and columns of map b count.
       sizes: int32[B, 2], valid (height, width) of each input map.
       new_sizes: int32[B, 2], valid (height, width) of each output map.
       shape: static (H, W) that holds every output.
+      align_corners: as in `interpolation_matrix`.
 
     Returns:
       [B, H, W, C], zero outside `new_sizes`.
     """
 
     def one(x: jax.Array, size: jax.Array, new_size: jax.Array) -> jax.Array:
-        rows = interpolation_matrix(size[0], new_size[0], shape[0], x.shape[0])
-        columns = interpolation_matrix(size[1], new_size[1], shape[1], x.shape[1])
-        return jnp.einsum("Hh,hwc,Ww->HWc", rows, x, columns, precision="highest")
+        rows, columns = (
+            interpolation_matrix(size[i], new_size[i], shape[i], x.shape[i], align_corners=align_corners)
+            for i in (0, 1)
+        )
+        return _apply(rows, x, columns)
 
     return jax.vmap(one)(x, sizes, new_sizes)
+
+
+def resize_twice(
+    x: jax.Array,
+    sizes: jax.Array,
+    middle_sizes: jax.Array,
+    new_sizes: jax.Array,
+    middle_shape: tuple[int, int],
+    shape: tuple[int, int],
+) -> jax.Array:
+    """Resizes with aligned corners to `middle_sizes` and from there by the half-pixel convention.
+
+    One product for both, so that the maps never exist at the size between; arguments as in `resize_valid`.
+    """
+
+    def one(x: jax.Array, size: jax.Array, middle: jax.Array, new_size: jax.Array) -> jax.Array:
+        def matrix(i: int) -> jax.Array:
+            first = interpolation_matrix(
+                size[i], middle[i], middle_shape[i], x.shape[i], align_corners=True
+            )
+            second = interpolation_matrix(middle[i], new_size[i], shape[i], middle_shape[i])
+            return jnp.matmul(second, first, precision="highest")
+
+        return _apply(matrix(0), x, matrix(1))
+
+    return jax.vmap(one)(x, sizes, middle_sizes, new_sizes)
+
+
+def resized_mean(
+    x: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
+) -> jax.Array:
+    """Mean of each channel as it would be after resizing with aligned corners: [B, h, w, C] -> [B, C].
+
+    A weighted mean of what is there; arguments as in `resize_valid`.
+    """
+
+    def one(x: jax.Array, size: jax.Array, new_size: jax.Array) -> jax.Array:
+        rows, columns = (
+            interpolation_matrix(size[i], new_size[i], shape[i], x.shape[i], align_corners=True).sum(0)
+            / new_size[i]
+            for i in (0, 1)
+        )
+        return jnp.einsum("h,hwc,w->c", rows, x, columns, precision="highest")
+
+    return jax.vmap(one)(x, sizes, new_sizes)
+
+
+def _apply(rows: jax.Array, x: jax.Array, columns: jax.Array) -> jax.Array:
+    """[H, h], [h, w, C], [W, w] -> [H, W, C]."""
+    return jnp.einsum("Hh,hwc,Ww->HWc", rows, x, columns, precision="highest")
