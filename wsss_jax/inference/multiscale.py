@@ -74,17 +74,23 @@ class CamProgram:
         shape: tuple[int, int],
     ) -> Scores:
         """Sum of the maps of each picture and its mirror image, and mean of their logits."""
-        pixels = normalise_images(images)
+        views = self._views(images, sizes)
         if not self._flip:
-            maps, logits = self._method.cam(variables, pixels, sizes)
+            maps, logits = self._method.cam(variables, views, sizes)
             return Scores(self._resized(maps, sizes, batch, shape), logits)
-        # Both in one batch: half as many convolutions to compile.
-        both = jnp.concatenate([pixels, flip_valid(pixels, sizes)])
-        maps, logits = self._method.cam(variables, both, jnp.concatenate([sizes, sizes]))
+        maps, logits = self._method.cam(variables, views, jnp.concatenate([sizes, sizes]))
         plain, mirrored = jnp.split(maps, 2)
         mirrored = flip_valid(mirrored, after_stride(sizes, STRIDE))
         total = self._resized(plain, sizes, batch, shape) + self._resized(mirrored, sizes, batch, shape)
         return Scores(total, logits.reshape(2, *sizes.shape[:1], -1).mean(0))
+
+    def _views(self, images: jax.Array, sizes: jax.Array) -> jax.Array:
+        """What the network sees of one scale: the normalised pictures, and after them their mirror images.
+
+        Both are one batch, so that half as many convolutions must be compiled.
+        """
+        pixels = normalise_images(images)
+        return jnp.concatenate([pixels, flip_valid(pixels, sizes)]) if self._flip else pixels
 
     def _resized(
         self, maps: jax.Array, sizes: jax.Array, batch: PaddedBatch, shape: tuple[int, int]
