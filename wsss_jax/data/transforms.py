@@ -14,6 +14,10 @@ from PIL import Image, ImageEnhance
 
 from wsss_jax.errors import ConfigError
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Of RGB in 0..1, over ImageNet's training pictures."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 _BICUBIC = Image.Resampling.BICUBIC
 
 

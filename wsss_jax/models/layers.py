@@ -11,6 +11,7 @@ from wsss_jax.ops.conv import WeightGradient, conv2d
 # PyTorch's default for convolutions, kaiming_uniform(a=sqrt(5)): uniform within 1 / sqrt(fan_in).
 torch_conv_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 xavier_init = nn.initializers.xavier_uniform()
+kaiming_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # kaiming_normal_
 
 
 class Conv(nn.Module):

@@ -41,6 +41,23 @@ def global_average(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
     return zero_outside(x, sizes).sum((1, 2)) / jnp.prod(sizes, axis=1, keepdims=True).astype(x.dtype)
 
 
+def valid_max(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
+    """Maximum over each picture's positions: [B, H, W, C] -> [B, 1, 1, C]."""
+    inside = None if sizes is None else valid_mask(sizes, *x.shape[1:3])
+    return x.max((1, 2), keepdims=True, initial=-jnp.inf, where=inside)
+
+
+def valid_min(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
+    """Minimum over each picture's positions: [B, H, W, C] -> [B, 1, 1, C]."""
+    return -valid_max(-x, sizes)
+
+
+def softmax_over_positions(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
+    """Softmax of each channel over its picture's positions, 0 outside: [B, H, W, C] -> [B, H, W, C]."""
+    inside = None if sizes is None else valid_mask(sizes, *x.shape[1:3])
+    return jax.nn.softmax(x, axis=(1, 2), where=inside)
+
+
 def flip_valid(x: jax.Array, sizes: jax.Array) -> jax.Array:
     """Mirrors each picture left to right inside its own width; what lies outside is rolled, and stays
     outside."""
