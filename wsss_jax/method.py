@@ -44,6 +44,10 @@ class Method(Protocol):
     def stages(self) -> tuple[str, ...]:
         """The stages of a run, in their order."""
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What `loss` needs of a batch besides images and labels; `stages.samples` makes it."""
+
     def group(self, path: Path) -> str:
         """Optimiser group of the variable at (network, collection, module, ..., leaf); see
         `training.optimizer`."""
@@ -78,6 +82,12 @@ class Method(Protocol):
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """Maps that are resized to the picture, and logits, for padded normalised images; never uses
         dropout."""
+
+    def resize(
+        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
+    ) -> jax.Array:
+        """Resizes maps of `cam` from images of `sizes` int32[B, 2] to pictures of `new_sizes`, inside arrays
+        of `shape`: [B, h, w, K] -> [B, H, W, K]."""
 
     def activate(self, resized: jax.Array) -> jax.Array:
         """What happens to resized maps before scales and flips are summed."""

@@ -11,7 +11,6 @@ from wsss_jax.method import Method, Variables
 from wsss_jax.models.classifier import Scores
 from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.normalise import normalise_images
-from wsss_jax.ops.resize import resize_valid
 from wsss_jax.ops.valid import after_stride, flip_valid
 from wsss_jax.sharding import replicated, split
 
@@ -97,7 +96,7 @@ class CamProgram:
     ) -> jax.Array:
         """The wanted classes' maps at the original size, activated: [B, H, W, K]."""
         wanted = _select(maps, batch.classes)
-        return self._method.activate(resize_valid(wanted, after_stride(sizes, STRIDE), batch.original, shape))
+        return self._method.activate(self._method.resize(wanted, sizes, batch.original, shape))
 
 
 def _select(maps: jax.Array, classes: jax.Array) -> jax.Array:

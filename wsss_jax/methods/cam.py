@@ -13,8 +13,11 @@ import jax.numpy as jnp
 from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import resnet38_group
 from wsss_jax.models.classifier import Classifier, Scores, score
+from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import max_normalise
+from wsss_jax.ops.resize import resize_valid
+from wsss_jax.ops.valid import after_stride
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,7 @@ class Cam:
     trained = "classifier"
     metrics = ("loss",)
     stages = ("train", "infer_cam", "eval_cam", "report")
+    inputs = ()
 
     @property
     def networks(self) -> Mapping[str, Classifier]:
@@ -60,6 +64,12 @@ class Cam:
         """psa applies the ReLU before it resizes the maps (OC-CSE after)."""
         scores = score(self.network, variables[self.trained], images, sizes)
         return Scores(jax.nn.relu(scores.maps), scores.logits)
+
+    def resize(
+        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
+    ) -> jax.Array:
+        """From stride 8, by the half-pixel convention."""
+        return resize_valid(maps, after_stride(sizes, STRIDE), new_sizes, shape)
 
     def activate(self, resized: jax.Array) -> jax.Array:
         """Already activated."""

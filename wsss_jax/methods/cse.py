@@ -17,9 +17,11 @@ import jax.numpy as jnp
 from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import FROZEN, resnet38_group
 from wsss_jax.models.classifier import Classifier, Scores, score
+from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import max_normalise
-from wsss_jax.ops.resize import resize_bilinear
+from wsss_jax.ops.resize import resize_bilinear, resize_valid
+from wsss_jax.ops.valid import after_stride
 
 
 class Erasure(NamedTuple):
@@ -51,6 +53,7 @@ class Cse:
     trained = "er"
     metrics = ("loss", "loss_all", "loss_erased")
     stages = ("classifier", "train", "infer_cam", "eval_cam", "report")
+    inputs = ()
 
     @property
     def networks(self) -> Mapping[str, Classifier]:
@@ -117,6 +120,12 @@ class Cse:
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """er's maps without ReLU, which OC-CSE applies after resizing (psa before)."""
         return score(self.er, variables["er"], images, sizes)
+
+    def resize(
+        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
+    ) -> jax.Array:
+        """From stride 8, by the half-pixel convention."""
+        return resize_valid(maps, after_stride(sizes, STRIDE), new_sizes, shape)
 
     def activate(self, resized: jax.Array) -> jax.Array:
         """ReLU."""

@@ -1,0 +1,165 @@
+"""`cpn`: complementary patches.
+
+F. Zhang, C. Gu, C. Zhang, Y. Dai: "Complementary Patch for Weakly Supervised Semantic Segmentation", ICCV 2021
+(CPN).
+
+Of each image, some patches are hidden in a second image and alone visible in a third. What the network finds in
+the two together is at least what it finds in the whole image, so their maps' sum is what it should have found.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from wsss_jax.method import Metrics, Path, Progress, Variables
+from wsss_jax.methods.groups import resnet38_group
+from wsss_jax.models.classifier import Scores
+from wsss_jax.models.cpn import CpnNetwork, score_cpn
+from wsss_jax.models.resnet38 import STRIDE
+from wsss_jax.ops.losses import multi_label_soft_margin
+from wsss_jax.ops.normalise import min_max_normalise
+from wsss_jax.ops.resize import resize_bilinear, resize_twice
+from wsss_jax.ops.selection import hard_example_mean, max_onehot, min_pooling_loss
+from wsss_jax.ops.valid import after_stride
+
+_VIEWS = 3  # the image, with the drawn patches hidden, and with them alone
+_HARD = 0.2  # share of the errors that count in CPCR
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cpn:
+    """Trains one network on each image and its two complementary parts.
+
+    Attributes:
+      network: the network that learns.
+      frozen_blocks: blocks of the trunk that keep their pretrained weights.
+    """
+
+    network: CpnNetwork
+    frozen_blocks: tuple[str, ...]
+
+    trained = "cpn"
+    metrics = (
+        "loss", "loss_cls", "loss_rvmin", "loss_tcp", "loss_tcp_improved", "loss_cpcr1", "loss_cpcr2",
+    )  # fmt: skip
+    stages = ("classifier", "train", "infer_cam", "eval_cam", "report")
+    inputs = ("keep",)
+
+    @property
+    def networks(self) -> Mapping[str, CpnNetwork]:
+        """One network, which sees all three views."""
+        return {self.trained: self.network}
+
+    def group(self, path: Path) -> str:
+        """All heads are new, the trunk pretrained."""
+        return resnet38_group(path, self.frozen_blocks, new_layers=self.network.heads)
+
+    def batch_maximum(
+        self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array
+    ) -> jax.Array:
+        """No part of this loss looks at another image."""
+        return jnp.zeros(())
+
+    def loss(
+        self,
+        variables: Variables,
+        batch: Mapping[str, jax.Array],
+        keys: jax.Array | None,
+        progress: Progress | None,
+        maximum: jax.Array | None = None,
+    ) -> tuple[jax.Array, Metrics]:
+        """Sum of all terms, of three views in one forward pass.
+
+        The batch also has `keep` uint8[B, H, W]: 1 where the second image shows the first, 0 where the third
+        does. keys=None switches dropout off.
+        """
+        images, keep = batch["images"], batch["keep"][..., None].astype(jnp.float32)
+        # View by view within each image, not view after view, so that a device's images stay on it.
+        views = jnp.stack([images, images * keep, images * (1 - keep)], 1).reshape(-1, *images.shape[1:])
+        scores = score_cpn(self.network, variables[self.trained], views, keys=_key_per_view(keys))
+        size = (images.shape[1], images.shape[2])
+        maps, improved = (resize_bilinear(x, size, align_corners=True) for x in scores[:2])
+        kept = keep.mean((1, 2, 3))
+        rates = jnp.stack([jnp.ones_like(kept), kept, 1 - kept], 1)
+        terms = loss_terms(maps, improved, scores.logits, batch["labels"], rates)
+        return terms["loss"], terms
+
+    def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
+        """The improved maps of the classes, without background; logits are those of the plain maps."""
+        scores = score_cpn(self.network, variables[self.trained], images, sizes)
+        return Scores(scores.improved[..., 1:], scores.logits[:, 1:])
+
+    def resize(
+        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
+    ) -> jax.Array:
+        """With aligned corners to the size of the network's input, as CPN's network itself does, and from
+        there by the half-pixel convention to the picture's size, as its inference program does."""
+        h, w = maps.shape[1:3]
+        padded = (h * STRIDE, w * STRIDE)
+        return resize_twice(maps, after_stride(sizes, STRIDE), sizes, new_sizes, padded, shape)
+
+    def activate(self, resized: jax.Array) -> jax.Array:
+        """Improved maps are not negative; their sum is what CPN's program clips."""
+        return resized
+
+    def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
+        """Each class from its lowest to its highest value, halved: 0..0.5.
+
+        The halves are CPN's, whose background scores, 0.20 to 0.59, are meant for them. Where a class's lowest
+        value is positive, its program zeroes it before it subtracts the minimum, so that those few pixels
+        get -min / (max - min) / 2. Here they get 0, which no background score of 0 or more tells apart from a
+        negative one, because CAM files hold 0..1.
+        """
+        return min_max_normalise(total, sizes) / 2
+
+
+def loss_terms(
+    maps: jax.Array, improved: jax.Array, logits: jax.Array, labels: jax.Array, rates: jax.Array
+) -> Metrics:
+    """All terms by the names of `Cpn.metrics`, each a mean over images.
+
+    Args:
+      maps: [B * 3, H, W, C + 1] at full size, background first; image, hidden, shown of each image in turn.
+      improved: likewise.
+      logits: [B * 3, C + 1].
+      labels: float32[B, C].
+      rates: float32[B, 3], the visible share of each view.
+    """
+    given = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=1)  # the background is always there
+    of_views = jnp.repeat(given, _VIEWS, axis=0)
+    loss_cls = multi_label_soft_margin(logits[:, 1:], of_views[:, 1:])
+    loss_rvmin = min_pooling_loss((improved * of_views[:, None, None])[..., 1:])
+
+    weights = (rates[:, :, None] * given[:, None]).reshape(of_views.shape)[:, None, None]
+    cam, cam1, cam2 = _views(min_max_normalise(maps) * weights)
+    rv, rv1, rv2 = _views(min_max_normalise(improved) * weights)
+    fixed, fixed1, fixed2 = (jax.lax.stop_gradient(x) for x in (cam, cam1, cam2))
+    loss_tcp = jnp.abs(fixed2 + fixed1 - cam)[..., 1:].mean()
+    loss_tcp_improved = jnp.abs(rv - rv1 - rv2)[..., 1:].mean()
+
+    # The background comes from maps that are weighted by the rate already, so it is stronger the less of the
+    # picture is visible, as in CPN's code.
+    fixed, fixed1, fixed2, rv1, rv2 = map(_with_background, (fixed, fixed1, fixed2, rv1, rv2))
+    loss_cpcr1 = hard_example_mean(jnp.abs(max_onehot(fixed - fixed1) - rv2), _HARD)
+    loss_cpcr2 = hard_example_mean(jnp.abs(max_onehot(fixed - fixed2) - rv1), _HARD)
+
+    terms = (loss_cls, loss_rvmin, loss_tcp, loss_tcp_improved, loss_cpcr1, loss_cpcr2)
+    return dict(zip(Cpn.metrics, (sum(terms[1:], terms[0]), *terms), strict=True))
+
+
+def _views(x: jax.Array) -> tuple[jax.Array, ...]:
+    """[B * 3, ...] -> image, hidden and shown, [B, ...] each."""
+    return tuple(jnp.moveaxis(x.reshape(-1, _VIEWS, *x.shape[1:]), 1, 0))
+
+
+def _with_background(cams: jax.Array) -> jax.Array:
+    """Channel 0 becomes what the classes leave: [..., C + 1]."""
+    classes = cams[..., 1:]
+    return jnp.concatenate([1 - classes.max(-1, keepdims=True), classes], -1)
+
+
+def _key_per_view(keys: jax.Array | None) -> jax.Array | None:
+    """Three keys of each image's key, since the references' three forward passes draw dropout each anew."""
+    return None if keys is None else jax.vmap(lambda key: jax.random.split(key, _VIEWS))(keys).reshape(-1)
