@@ -17,7 +17,7 @@ from tests.report.sample import (
     make_label_map_report,
     make_report,
 )
-from wsss_jax.report import GalleryCam, GalleryItem, Series, select_gallery, voc_palette, write_report
+from wsss_jax.report import Figure, GalleryCam, GalleryItem, Series, select_gallery, voc_palette, write_report
 from wsss_jax.report.gallery import score_maps, thumbnail_size
 from wsss_jax.report.page import render
 
@@ -190,6 +190,24 @@ def test_gallery_without_curve_keeps_a_slider(label_map_report):
     assert len(page.all("canvas")) == 3
     assert script_data(page)["thresholds"][20] == 0.2
     assert page.texts.count("no ground truth") == 3
+
+
+def test_figures_follow_in_their_order_with_titles_and_captions():
+    wide = np.full((30, 3200, 3), 200, np.uint8)
+    small = np.zeros((4, 6, 3), np.uint8)
+    sheets = [
+        Figure(title="cat <1>", caption='three "kinds"', image=wide),
+        Figure(title="dog", caption="", image=small),
+    ]
+    page = Page(render(make_report(figures=sheets)))
+    pictures = page.all("img")[-2:]
+    assert [attrs["alt"] for attrs in pictures] == ['cat <1>: three "kinds"', "dog"]
+    assert [decode(attrs["src"])[1].size for attrs in pictures] == [(1600, 15), (6, 4)]
+    assert "cat <1>" in page.texts
+    assert 'three "kinds"' in page.texts
+    assert "Pictures" not in Page(render(make_report())).texts
+    with pytest.raises(ValueError, match=r"figure 'x' is uint8\[4, 6\], not uint8\[H, W, 3\]"):
+        Figure(title="x", caption="", image=small[..., 0])
 
 
 def test_report_is_written_whole_and_alone(tmp_path, report):

@@ -70,10 +70,7 @@ class GalleryItem:
 
     def __post_init__(self) -> None:
         size = self.image.shape[:2]
-        if self.image.shape != (*size, 3) or self.image.dtype != np.uint8:
-            raise ValueError(
-                f"picture {self.image_id!r} is {self.image.dtype}{list(self.image.shape)}, not uint8[H, W, 3]"
-            )
+        check_picture(self.image, f"picture {self.image_id!r}")
         if self.mask is not None and (self.mask.shape != size or self.mask.dtype != np.uint8):
             raise ValueError(
                 f"mask of {self.image_id!r} is {self.mask.dtype}{list(self.mask.shape)}, "
@@ -85,6 +82,24 @@ class GalleryItem:
                     f"CAM {name!r} of {self.image_id!r} has shape {cam.cam.shape} for {len(cam.keys)} keys "
                     f"and a picture of size {size}"
                 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Figure:
+    """A picture of its own, outside the gallery, such as a sheet of examples.
+
+    Attributes:
+      title: heading.
+      caption: says what is seen; with the title it is also read out instead of the picture.
+      image: uint8[H, W, 3] RGB; embedded with a long side of at most 1600 pixels.
+    """
+
+    title: str
+    caption: str
+    image: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_picture(self.image, f"figure {self.title!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +114,7 @@ class ReportData:
       gallery: up to 24 pictures; `select_gallery` picks the best and the worst of a split.
       gallery_note: says how the pictures were picked.
       training: training curves, drawn in one plot; empty for none.
+      figures: further pictures, shown in this order below everything else.
     """
 
     title: str
@@ -108,6 +124,7 @@ class ReportData:
     gallery: Sequence[GalleryItem] = ()
     gallery_note: str = ""
     training: Sequence[Series] = ()
+    figures: Sequence[Figure] = ()
 
     def __post_init__(self) -> None:
         names = [result.name for result in self.results]
@@ -151,3 +168,9 @@ def select_gallery(scores: Mapping[str, float | None], limit: int = MAX_GALLERY)
         return tuple(ids)
     best, worst = (limit + 1) // 2, limit // 2
     return tuple(ids[:best] + ids[len(ids) - worst :])
+
+
+def check_picture(image: np.ndarray, name: str) -> None:
+    """ValueError if this is no RGB picture uint8[H, W, 3] with at least one pixel."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"{name} is {image.dtype}{list(image.shape)}, not uint8[H, W, 3]")

@@ -1,14 +1,13 @@
 """The gallery: every picture shrunk, quantised and embedded; the page's script draws the label maps."""
 
-import base64
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
 from html import escape
 
 import numpy as np
 from PIL import Image
 
+from wsss_jax.report import embed
 from wsss_jax.report.contents import GalleryCam, GalleryItem, ReportData
 from wsss_jax.report.overlay import cam_overlay, palette_png
 
@@ -47,8 +46,7 @@ def score_maps(cam: GalleryCam, size: tuple[int, int]) -> ScoreMaps:
 
 def thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:
     """(H, W) shrunk to at most MAX_SIDE, keeping the aspect; small pictures stay as they are."""
-    scale = min(1.0, MAX_SIDE / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return embed.shrunken_size(size, MAX_SIDE)
 
 
 def gallery_cards(report: ReportData) -> Iterator[str]:
@@ -70,7 +68,7 @@ def shown_labels(report: ReportData) -> list[int]:
 
 def _card(item: GalleryItem, report: ReportData) -> str:
     size = thumbnail_size(item.image.shape[:2])
-    image = np.asarray(Image.fromarray(item.image).resize(size[::-1], Image.Resampling.LANCZOS))
+    image = embed.shrink(item.image, size)
     groups, scores = [], []
     for index, result in enumerate(report.results):
         cam = item.cams.get(result.name)
@@ -89,15 +87,15 @@ def _picture_group(
     item: GalleryItem, image: np.ndarray, size: tuple[int, int], classes: Sequence[str]
 ) -> str:
     name = escape(item.image_id)
-    figures = [_figure(_img(_jpeg(image), size, f"picture {name}", "photo"), "picture")]
+    figures = [embed.figure(embed.img(_jpeg(image), size, f"picture {name}", "photo"), "picture")]
     if item.mask is not None:
         mask = np.asarray(Image.fromarray(item.mask).resize(size[::-1], Image.Resampling.NEAREST))
         present = [classes[label - 1] for label in np.unique(mask) if 0 < label <= len(classes)]
         text = escape(", ".join(present) or "background only")
-        picture = _img(_uri("png", palette_png(mask)), size, f"ground truth of {name}: {text}", "map")
-        figures.append(_figure(f'<div class="stack">{picture}</div>', f"truth: {text}"))
+        picture = embed.img(embed.png_uri(palette_png(mask)), size, f"ground truth of {name}: {text}", "map")
+        figures.append(embed.figure(f'<div class="stack">{picture}</div>', f"truth: {text}"))
     else:
-        figures.append(_figure('<p class="missing">no ground truth</p>', ""))
+        figures.append(embed.figure('<p class="missing">no ground truth</p>', ""))
     heading = f'<h3 class="group-name">{name}</h3>'
     return f'<div class="group">{heading}<div class="figures">{"".join(figures)}</div></div>'
 
@@ -115,16 +113,15 @@ def _result_group(
     text = f"label map of {image_id} by {result} at the slider's threshold"
     canvas = (
         f'<div class="stack"><canvas class="map" width="{size[1]}" height="{size[0]}" role="img" '
-        f'aria-label="{escape(text)}" data-best="{_uri("png", _grey_png(maps.best))}" '
-        f'data-labels="{_uri("png", _grey_png(maps.labels))}"></canvas></div>'
+        f'aria-label="{escape(text)}" data-best="{embed.grey_png_uri(maps.best)}" '
+        f'data-labels="{embed.grey_png_uri(maps.labels)}"></canvas></div>'
     )
-    figures = [_figure(canvas, "labels at the threshold")]
+    figures = [embed.figure(canvas, "labels at the threshold")]
     for i in _strongest(cam):
         name = classes[int(cam.keys[i])]
         overlay = _jpeg(cam_overlay(image, _resize_scores(cam.cam[i], size)))
-        figures.append(
-            _figure(_img(overlay, size, escape(f"CAM of {name} by {result}")), f"CAM: {escape(name)}")
-        )
+        picture = embed.img(overlay, size, escape(f"CAM of {name} by {result}"))
+        figures.append(embed.figure(picture, f"CAM: {escape(name)}"))
     hidden = len(cam.keys) - MAX_OVERLAYS
     more = f'<p class="note">{hidden} weaker CAMs are not shown.</p>' if hidden > 0 else ""
     score = "" if cam.miou is None else f'<span class="score">mIoU {100 * cam.miou:.1f}</span>'
@@ -140,14 +137,6 @@ def _strongest(cam: GalleryCam) -> list[int]:
     return sorted(peaks, key=lambda i: int(cam.keys[i]))
 
 
-def _figure(content: str, caption: str) -> str:
-    return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
-
-
-def _img(uri: str, size: tuple[int, int], alt: str, css_class: str = "") -> str:
-    return f'<img class="{css_class}" src="{uri}" width="{size[1]}" height="{size[0]}" alt="{alt}">'
-
-
 def _resize_scores(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     plane = np.ascontiguousarray(plane, np.float32)
     if plane.shape == size:
@@ -156,16 +145,4 @@ def _resize_scores(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _jpeg(image: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=_JPEG_QUALITY, optimize=True)
-    return _uri("jpeg", buffer.getvalue())
-
-
-def _grey_png(plane: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(plane).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return embed.jpeg_uri(image, quality=_JPEG_QUALITY)

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from wsss_jax.report import gallery, sections
+from wsss_jax.report import figures, gallery, sections
 from wsss_jax.report.contents import ReportData, Result
 from wsss_jax.report.files import write_whole
 from wsss_jax.report.palette import voc_palette
@@ -51,6 +51,7 @@ def render(report: ReportData) -> str:
         class_rows=sections.class_rows(report),
         training=_training_section(report),
         explore=_explore_section(report),
+        figures=_figures_section(report),
     )
 
 
@@ -120,6 +121,11 @@ def _gallery_part(report: ReportData) -> str:
         options=options,
         cards="".join(gallery.gallery_cards(report)),
     )
+
+
+def _figures_section(report: ReportData) -> str:
+    cards = "".join(figures.figure_card(content) for content in report.figures)
+    return _part("figures", figures=cards) if cards else ""
 
 
 def _part(name: str, **values: str) -> str:
