@@ -44,10 +44,6 @@ class Method(Protocol):
     def stages(self) -> tuple[str, ...]:
         """The stages of a run, in their order."""
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """What `loss` needs of a batch besides images and labels; `stages.samples` makes it."""
-
     def group(self, path: Path) -> str:
         """Optimiser group of the variable at (network, collection, module, ..., leaf); see
         `training.optimizer`."""
@@ -73,7 +69,8 @@ class Method(Protocol):
 
         Args:
           variables: of all networks.
-          batch: `images` float32[B, H, W, 3], normalised; `labels` float32[B, C].
+          batch: `images` float32[B, H, W, 3], normalised; `labels` float32[B, C]; and what else the method's
+            samples hold (`stages.samples`).
           keys: one random key per image.
           progress: step and epoch, for schedules of loss weights.
           maximum: `batch_maximum` of the batch that this one is a part of; None if it is whole.

@@ -30,7 +30,6 @@ class Cam:
     trained = "classifier"
     metrics = ("loss",)
     stages = ("train", "infer_cam", "eval_cam", "report")
-    inputs = ()
 
     @property
     def networks(self) -> Mapping[str, Classifier]:

@@ -1,10 +1,11 @@
 """`cpn`: complementary patches.
 
-F. Zhang, C. Gu, C. Zhang, Y. Dai: "Complementary Patch for Weakly Supervised Semantic Segmentation", ICCV 2021
-(CPN).
+F. Zhang, C. Gu, C. Zhang, Y. Dai: "Complementary Patch for Weakly Supervised Semantic Segmentation", ICCV
+2021 (CPN).
 
-Of each image, some patches are hidden in a second image and alone visible in a third. What the network finds in
-the two together is at least what it finds in the whole image, so their maps' sum is what it should have found.
+Of each image, some patches are hidden in a second image and alone visible in a third. What the network finds
+in the two together is at least what it finds in the whole image, so the sum of their maps is what it should
+have found.
 """
 
 from collections.abc import Mapping
@@ -45,7 +46,6 @@ class Cpn:
         "loss", "loss_cls", "loss_rvmin", "loss_tcp", "loss_tcp_improved", "loss_cpcr1", "loss_cpcr2",
     )  # fmt: skip
     stages = ("classifier", "train", "infer_cam", "eval_cam", "report")
-    inputs = ("keep",)
 
     @property
     def networks(self) -> Mapping[str, CpnNetwork]:
@@ -107,10 +107,10 @@ class Cpn:
     def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
         """Each class from its lowest to its highest value, halved: 0..0.5.
 
-        The halves are CPN's, whose background scores, 0.20 to 0.59, are meant for them. Where a class's lowest
-        value is positive, its program zeroes it before it subtracts the minimum, so that those few pixels
-        get -min / (max - min) / 2. Here they get 0, which no background score of 0 or more tells apart from a
-        negative one, because CAM files hold 0..1.
+        The halves are CPN's, whose background scores, 0.20 to 0.59, are meant for them. Where a class's
+        lowest value is positive, its program zeroes it before it subtracts the minimum, so that these few
+        pixels get -min / (max - min) / 2. Here they get 0, since CAM files hold 0..1: no background score of
+        0 or more tells the two apart.
         """
         return min_max_normalise(total, sizes) / 2
 

@@ -53,7 +53,6 @@ class Cse:
     trained = "er"
     metrics = ("loss", "loss_all", "loss_erased")
     stages = ("classifier", "train", "infer_cam", "eval_cam", "report")
-    inputs = ()
 
     @property
     def networks(self) -> Mapping[str, Classifier]:

@@ -1,9 +1,9 @@
-"""CPN's network: a classifier with background on ResNet-38, and a branch that improves its maps by what pixels
-and regions have in common (pixel-region correlation module, PRCM).
+"""CPN's network: a classifier with background on ResNet-38, and a branch that improves its maps by what
+pixels and regions have in common (pixel-region correlation module, PRCM).
 
-F. Zhang, C. Gu, C. Zhang, Y. Dai: "Complementary Patch for Weakly Supervised Semantic Segmentation", ICCV 2021.
-State dict `cpn`. The branch and the pixel correlation module (PCM) are those of SEAM (Y. Wang et al., CVPR
-2020), whose network (`models.seam`) is this one without regions.
+F. Zhang, C. Gu, C. Zhang, Y. Dai: "Complementary Patch for Weakly Supervised Semantic Segmentation", ICCV
+2021. State dict `cpn`. The branch and the pixel correlation module (PCM) are those of SEAM (Y. Wang et al.,
+CVPR 2020), whose network (`models.seam`) is this one without regions.
 """
 
 from typing import Any, ClassVar, NamedTuple, cast
@@ -34,9 +34,9 @@ class CpnScores(NamedTuple):
 class CpnNetwork(nn.Module):
     """conv6 - channel dropout - `fc8` at every position, and the improved maps.
 
-    CPN's code resizes both kinds of maps to the input's size with aligned corners before it returns them. Here
-    they come at stride 8, and who needs them larger resizes them: inference goes on to the picture's size in
-    the same product, and the logits need no full-size map.
+    CPN's code resizes both kinds of maps to the input's size with aligned corners before it returns them.
+    Here they come at stride 8, and who needs them larger resizes them: inference goes on to the picture's
+    size in the same product, and the logits need no full-size map.
     """
 
     num_classes: int  # C, without background
@@ -99,9 +99,7 @@ class CpnNetwork(nn.Module):
 
     def _conv(self, name: str, published: int, init: Any) -> Conv:
         features = max(1, int(published * self.width))
-        return Conv(
-            features, 1, weight_gradient=self.weight_gradient, dtype=self.dtype, init=init, name=name
-        )
+        return Conv(features, 1, weight_gradient=self.weight_gradient, dtype=self.dtype, init=init, name=name)
 
 
 def normalised_maps(maps: jax.Array, sizes: jax.Array) -> jax.Array:

@@ -89,9 +89,7 @@ def resize_twice(
 
     def one(x: jax.Array, size: jax.Array, middle: jax.Array, new_size: jax.Array) -> jax.Array:
         def matrix(i: int) -> jax.Array:
-            first = interpolation_matrix(
-                size[i], middle[i], middle_shape[i], x.shape[i], align_corners=True
-            )
+            first = interpolation_matrix(size[i], middle[i], middle_shape[i], x.shape[i], align_corners=True)
             second = interpolation_matrix(middle[i], new_size[i], shape[i], middle_shape[i])
             return jnp.matmul(second, first, precision="highest")
 
@@ -100,9 +98,7 @@ def resize_twice(
     return jax.vmap(one)(x, sizes, middle_sizes, new_sizes)
 
 
-def resized_mean(
-    x: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
-) -> jax.Array:
+def resized_mean(x: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """Mean of each channel as it would be after resizing with aligned corners: [B, h, w, C] -> [B, C].
 
     A weighted mean of what is there; arguments as in `resize_valid`.
