@@ -19,6 +19,7 @@ from wsss_jax.cam import CamModel, CamResult
 from wsss_jax.config import defaults
 from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
+from wsss_jax.files import file_name
 from wsss_jax.methods import make_method
 from wsss_jax.ops.normalise import max_normalise, normalise_images
 from wsss_jax.ops.resize import resize_bilinear
@@ -377,7 +378,7 @@ def test_class_names_become_files_of_their_folder(tmp_path, name):
 
 def test_different_classes_never_share_a_file():
     names = ["a/b", "a%2Fb", "a_b", "a\\b", "a%b", "a:b"]
-    assert len({cam._file_name(name) for name in names}) == len(names)
+    assert len({file_name(name) for name in names}) == len(names)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import difflib
 import io
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from wsss_jax.commandline import one_line_errors, parse_flags
 from wsss_jax.data.pictures import Picture, check_file, upright_rgb
 from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import CheckpointError, ConfigError, RunError
-from wsss_jax.files import write_whole
+from wsss_jax.files import file_name, write_whole
 from wsss_jax.report.overlay import cam_overlay, label_overlay, palette_png
 
 # JAX is imported inside functions: `--help` and a misspelt file name should not take seconds.
@@ -216,7 +215,7 @@ class CamModel:
 def write_result(result: CamResult, folder: str | Path, threshold: float = THRESHOLD) -> list[str]:
     """Writes a picture's maps and labels and returns the names of the files; RunError if that cannot be."""
     folder = Path(folder)
-    files = {f"cam_{_file_name(name)}.png": _png(result.overlay(name)) for name in result.classes}
+    files = {f"cam_{file_name(name)}.png": _png(result.overlay(name)) for name in result.classes}
     files["labels.png"] = palette_png(result.labels(threshold))
     files["overlay.png"] = _png(result.label_overlay(threshold))
     for name, content in files.items():
@@ -370,11 +369,6 @@ def _numbers(texts: Sequence[str]) -> tuple[float, ...]:
         return tuple(float(text) for text in texts)
     except ValueError as error:
         raise ConfigError(f"--scales={','.join(texts)}: wanted numbers, such as 0.5,1,1.5,2") from error
-
-
-def _file_name(name: str) -> str:
-    """A class's name with what file systems refuse written as %XX, so that different names stay different."""
-    return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda match: f"%{ord(match[0]):02X}", name)
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,6 +38,11 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Writes indented JSON, whole or not at all."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def file_name(name: str) -> str:
+    """A name with what file systems refuse written as %XX, so that different names stay different."""
+    return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda match: f"%{ord(match[0]):02X}", name)
 
 
 def append_line(path: str | Path, line: str) -> None:
