@@ -125,26 +125,59 @@ def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image[:, ::-1] if rng.random() < 0.5 else image
 
 
-def random_crop(image: np.ndarray, rng: np.random.Generator, crop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts a square window at random, or, where the picture is smaller, places the picture at random.
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Where a square crop meets a picture; along each axis (start in the crop, start in the picture, extent).
+
+    Attributes:
+        crop: side of the crop in pixels.
+        rows: of the part that both have.
+        columns: likewise.
+    """
+
+    crop: int
+    rows: tuple[int, int, int]
+    columns: tuple[int, int, int]
+
+    @property
+    def box(self) -> np.ndarray:
+        """int32[4] (top, bottom, left, right) with exclusive ends, of the picture inside the crop."""
+        (top, _, height), (left, _, width) = self.rows, self.columns
+        return np.array([top, top + height, left, left + width], np.int32)
+
+    def cut(self, picture: np.ndarray) -> np.ndarray:
+        """Returns the crop [crop, crop, ...] of a picture [H, W, ...], zero where there is no picture."""
+        (top, row, height), (left, column, width) = self.rows, self.columns
+        container = np.zeros((self.crop, self.crop, *picture.shape[2:]), picture.dtype)
+        part = picture[row : row + height, column : column + width]
+        container[top : top + height, left : left + width] = part
+        return container
+
+
+def random_window(size: tuple[int, int], rng: np.random.Generator, crop: int) -> Window:
+    """Draws a square window of a picture, or, where the picture is smaller, a place for it in the crop.
 
     The two axes are independent: along an axis of length n, a window start uniform in [0, n - crop] if
     n > crop, else a place of the picture uniform in [0, crop - n].
 
     Args:
-        image: uint8[H, W, 3].
+        size: (H, W) of the picture.
         rng: two integers are drawn from it.
         crop: side of the window in pixels.
+    """
+    rows = _place(size[0], crop, rng)
+    return Window(crop, rows, _place(size[1], crop, rng))
+
+
+def random_crop(image: np.ndarray, rng: np.random.Generator, crop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts a square window of uint8[H, W, 3] at random, see `random_window`.
 
     Returns:
         The crop, uint8[crop, crop, 3], zero where there is no picture; and the box, int32[4] (top, bottom,
         left, right) with exclusive ends, of the picture inside the crop.
     """
-    top, row, height = _place(image.shape[0], crop, rng)
-    left, column, width = _place(image.shape[1], crop, rng)
-    container = np.zeros((crop, crop, image.shape[2]), np.uint8)
-    container[top : top + height, left : left + width] = image[row : row + height, column : column + width]
-    return container, np.array([top, top + height, left, left + width], np.int32)
+    window = random_window((image.shape[0], image.shape[1]), rng, crop)
+    return window.cut(image), window.box
 
 
 def color_jitter(image: np.ndarray, rng: np.random.Generator, jitter: ColorJitter) -> np.ndarray:

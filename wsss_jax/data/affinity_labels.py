@@ -1,0 +1,100 @@
+"""AffinityNet's training samples: where CRF scores are confident, cells of 8 x 8 pixels have a label.
+
+The order is psa's (J. Ahn, S. Kwak, CVPR 2018): picture and scores are cropped and flipped together, the
+scores are averaged over cells, and only then compared. Pictures keep their size.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from wsss_jax.data.loader import Sample
+from wsss_jax.data.score_files import Scores, read_scores
+from wsss_jax.data.source import VOID, Source
+from wsss_jax.data.transforms import ColorJitter, color_jitter, random_window
+from wsss_jax.errors import ConfigError, DataError
+
+CELL = 8
+_NOTHING = 1e-5  # scores below it mean that the cell lies outside the picture
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AffinitySample:
+    """Makes the training sample of an image: image uint8[c, c, 3], box int32[4], labels uint8[c / 8, c / 8].
+
+    Attributes:
+        source: the data set.
+        low: folder of the scores whose background is generous, so that what is foreground is sure (<id>.npz).
+        high: folder of those whose background is sparing, so that what is background is sure.
+        crop: side of the square crop in pixels, a multiple of 8.
+        flip: whether to mirror half of the pictures.
+        jitter: the colour jitter, or None for none.
+    """
+
+    source: Source
+    low: Path
+    high: Path
+    crop: int
+    flip: bool = True
+    jitter: ColorJitter | None = None
+
+    def __post_init__(self) -> None:
+        if self.crop < CELL or self.crop % CELL:
+            raise ConfigError(f"config.affinity.crop={self.crop}: must be a multiple of {CELL}")
+
+    def __call__(self, image_id: str, rng: np.random.Generator) -> Sample:
+        """Returns the sample."""
+        image = self.source.image(image_id)
+        low, high = self._scores(image_id, (image.shape[0], image.shape[1]))
+        if self.flip and rng.random() < 0.5:
+            image, low, high = image[:, ::-1], low[:, ::-1], high[:, ::-1]
+        if self.jitter is not None:
+            image = color_jitter(image, rng, self.jitter)
+        window = random_window((image.shape[0], image.shape[1]), rng, self.crop)
+        # psa crops before it normalises here (for classification after), so what lies beyond the picture is
+        # black and not the mean colour: the box is the whole crop.
+        box = np.array([0, self.crop, 0, self.crop], np.int32)
+        labels = cell_labels(window.cut(low), window.cut(high))
+        return {"image": window.cut(image), "box": box, "labels": labels}
+
+    def _scores(self, image_id: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The two score stacks, float32[H, W, K + 1] each; DataError if they do not fit."""
+        both = [read_scores(folder / f"{image_id}.npz", image_id, "crf") for folder in (self.low, self.high)]
+        _check_alike(*both, size, image_id)
+        low, high = (np.moveaxis(scores.planes, 0, -1) for scores in both)
+        return low, high
+
+
+def cell_labels(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Labels of cells from the scores at a low and a high alpha, each float32[c, c, K + 1], background first.
+
+    Foreground where the low one says so, unknown where it says background; then background where the high
+    one says so, also where the low one has just said foreground; then unknown where there is no score at all.
+
+    Returns:
+        uint8[c / 8, c / 8]: 0 background, 255 unknown, else the *place* of the class among the image's own
+        (1, 2, ...): only whether two cells are alike is used.
+    """
+    low, high = mean_of_cells(low), mean_of_cells(high)
+    labels = low.argmax(-1).astype(np.uint8)
+    labels[labels == 0] = VOID
+    labels[high.argmax(-1) == 0] = 0
+    labels[np.maximum(low.max(-1), high.max(-1)) < _NOTHING] = VOID
+    return labels
+
+
+def mean_of_cells(planes: np.ndarray, cell: int = CELL) -> np.ndarray:
+    """Mean over cells: float32[H, W, ...] -> float32[H / cell, W / cell, ...]."""
+    H, W = planes.shape[:2]
+    return planes.reshape(H // cell, cell, W // cell, cell, *planes.shape[2:]).mean((1, 3))
+
+
+def _check_alike(low: Scores, high: Scores, size: tuple[int, int], image_id: str) -> None:
+    same = np.array_equal(low.keys, high.keys)
+    if not same or low.planes.shape[1:] != size or high.planes.shape[1:] != size:
+        raise DataError(
+            f"scores of image {image_id!r}, {size[1]}x{size[0]} pixels: have the keys {low.keys.tolist()} and "
+            f"{high.keys.tolist()} and the shapes {low.planes.shape} and {high.planes.shape} at the two "
+            "alphas; delete both files and run the stage crf again"
+        )
