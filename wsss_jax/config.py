@@ -35,6 +35,9 @@ def defaults() -> ConfigDict:
     c.augment = _augment()
     c.optimizer = _optimizer()
     c.cse = _cse()
+    c.sc_cam = _sc_cam()
+    c.cpn = _cpn()
+    c.infer_cam = _infer_cam()
     c.cam = _cam()
     c.eval = _eval()
     c.checkpoint = ConfigDict()
@@ -105,6 +108,45 @@ def _cse() -> ConfigDict:
     return c
 
 
+def _sc_cam() -> ConfigDict:
+    """SC-CAM."""
+    c = ConfigDict()
+    c.k = 10  # sub-categories of a class
+    c.rounds = 3  # each clusters the features of the round before
+    # Epoch of each round that the next one reads and, for the last one, whose CAMs are the result, counted
+    # from 0 as in the original's file names (..._ep30.pth is saved after 31 epochs); at most the last one.
+    # Training ends there; the learning rate falls as if `total_epochs` were to come.
+    c.hand_on = (30, 40, 50)
+    c.sub_weight = 5.0  # of the sub-categories' loss
+    c.restarts = 10  # of k-means (n_init), scikit-learn's default at the time; since version 1.4 it is 1
+    return c
+
+
+def _cpn() -> ConfigDict:
+    """CPN: which patches are hidden in one view and alone visible in the other; see `data.superpixels`."""
+    c = ConfigDict()
+    c.patches = "slic"  # 'slic' superpixels | 'grid' cells
+    c.segments = 300  # superpixels of a crop, about
+    c.compactness = 10.0  # of superpixels
+    c.share = 0.5  # of them are drawn, with replacement
+    c.cells = (224, 448)  # sides of the grid's cells in pixels, one drawn for each crop
+    c.probability = 0.5  # of each cell to be hidden
+    return c
+
+
+def _infer_cam() -> ConfigDict:
+    """InferCam."""
+    c = ConfigDict()
+    c.network = "cam"  # the method whose network is asked: 'cam' psa's classifier | 'cse' | 'sc_cam' | 'seam'
+    c.margins = (10, 20)  # pixels that parts reach beyond the centres, in pictures of one class and of two
+    c.wrap = True  # a part that starts left of 0 starts from the end, as the authors' slices do; see data.parts
+    c.rounds = 5  # a part is asked at most so often
+    c.erase_from = 0.7  # score from which a pixel is painted over in the next round
+    c.enough = 0.02  # a part is done once a round paints over less than this share of it anew
+    c.max_buckets = 16  # padded sizes of parts, each a compiled program
+    return c
+
+
 def _cam() -> ConfigDict:
     """CAM inference."""
     c = ConfigDict()
@@ -115,6 +157,9 @@ def _cam() -> ConfigDict:
     c.batch_size = 8  # images per inference batch over all devices of a host
     c.max_buckets = 8  # padded picture sizes, each a compiled program
     c.export_npy = False  # also write the references' pickled {class: map} dictionaries
+    c.heat_maps = False  # also write pictures of the maps, heat/<split>/<id>_<class>.png
+    c.sc_cam_maps = "parent"  # of sc_cam: 'parent' classes as published | 'sub', merged sub-categories
+    c.sc_cam_binarised = False  # the exported .npy hold 0 and 255, as the original's; see `methods.sc_cam`
     return c
 
 
@@ -135,15 +180,20 @@ _CHOICES = {
     "cpu_weight_gradient": ("auto", "taps", "stock"),
     "dataset.name": ("voc12", "folder", "shapes"),
     "cam.class_filter": ("given", "predicted", "all"),
+    "cpn.patches": ("slic", "grid"),
+    "cam.sc_cam_maps": ("parent", "sub"),
+    "infer_cam.network": ("cam", "cse", "sc_cam", "seam"),
     "eval.absent_classes": ("zero", "ignore"),
 }
 _POSITIVE = (
     "batch_size", "accumulation", "total_epochs", "model.width", "augment.crop", "optimizer.learning_rate",
     "cam.batch_size", "cam.max_buckets", "log.every_steps", "loader.threads", "model.calibration_batches",
+    "sc_cam.k", "sc_cam.rounds", "sc_cam.restarts", "infer_cam.rounds", "infer_cam.erase_from",
+    "infer_cam.max_buckets",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "optimizer.momentum", "optimizer.weight_decay", "loader.workers", "eval.fixed_threshold",
-    "eval.every_epochs", "checkpoint.every_steps", "report.images",
+    "eval.every_epochs", "checkpoint.every_steps", "report.images", "infer_cam.enough",
 )  # fmt: skip
 
 
@@ -160,6 +210,19 @@ def validate(config: ConfigDict) -> None:
         if not flat[key] >= 0:
             raise ConfigError(f"config.{key}={flat[key]!r}: must be at least 0")
     _check_numbers(flat)
+    _check_sc_cam(flat)
+
+
+def _check_sc_cam(flat: Mapping[str, Any]) -> None:
+    """Checks what SC-CAM's rounds need."""
+    epochs, rounds = flat["sc_cam.hand_on"], flat["sc_cam.rounds"]
+    if not (_are_numbers(epochs) and all(epoch >= 0 for epoch in epochs) and len(epochs) >= rounds):
+        raise ConfigError(f"config.sc_cam.hand_on={epochs}: must be an epoch for each of {rounds} round(s)")
+    if flat["cam.sc_cam_binarised"] and not flat["cam.export_npy"]:
+        raise ConfigError(
+            "config.cam.sc_cam_binarised=True: only exported files are binarised; set "
+            "--config.cam.export_npy=True too"
+        )
 
 
 def _check_numbers(flat: Mapping[str, Any]) -> None:
@@ -169,6 +232,9 @@ def _check_numbers(flat: Mapping[str, Any]) -> None:
         raise ConfigError(f"config.augment.resize_long={sides}: must be (smallest, largest) side in pixels")
     if not (_are_numbers(scales) and all(scale > 0 for scale in scales)):
         raise ConfigError(f"config.cam.scales={scales}: must be one or more numbers greater than 0")
+    margins = flat["infer_cam.margins"]
+    if not (_are_numbers(margins) and len(margins) == 2 and min(margins) >= 0):
+        raise ConfigError(f"config.infer_cam.margins={margins}: must be (one class, two classes) in pixels")
     levels = flat["eval.thresholds"]
     if not (_are_numbers(levels) and levels[0] >= 0 and all(a < b for a, b in itertools.pairwise(levels))):
         raise ConfigError(f"config.eval.thresholds={levels}: must be one or more rising background scores")

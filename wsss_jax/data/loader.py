@@ -7,7 +7,7 @@ workers and threads. A position in it is one integer, the number of batches take
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -44,15 +44,22 @@ class ClassificationSample:
 
     Called with an image id and a random generator, it returns image uint8[c, c, 3], box int32[4] and labels
     float32[C] (see `transforms.random_crop` for the box).
+
+    Attributes:
+        source: the data set.
+        recipe: the augmentation.
+        vectors: further entries of the sample: name -> image id -> the image's vector, which becomes float32.
     """
 
     source: Source
     recipe: Recipe
+    vectors: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def __call__(self, image_id: str, rng: np.random.Generator) -> Sample:
         """Returns the sample."""
         image, box = augment(self.source.image(image_id), rng, self.recipe)
-        return {"image": image, "box": box, "labels": self.source.labels(image_id)}
+        further = {name: of_image[image_id].astype(np.float32) for name, of_image in self.vectors.items()}
+        return {"image": image, "box": box, "labels": self.source.labels(image_id), **further}
 
 
 class BatchLoader(Iterator[Sample]):

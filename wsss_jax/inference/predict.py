@@ -2,9 +2,9 @@
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jax.sharding import Mesh
@@ -16,6 +16,8 @@ from wsss_jax.errors import ConfigError
 from wsss_jax.inference.buckets import Size, plan_buckets, scaled, smallest_bucket
 from wsss_jax.inference.multiscale import CamProgram, Cams, PaddedBatch
 from wsss_jax.method import Method, Variables
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,10 @@ class InferenceSettings:
             raise ConfigError(
                 f"max_buckets {self.max_buckets}, batch_size {self.batch_size}: must be at least 1"
             )
+
+    def rows(self, mesh: Mesh) -> int:
+        """The batch size, rounded up to a multiple of the mesh's devices."""
+        return -(-self.batch_size // mesh.size) * mesh.size
 
 
 class Prediction(NamedTuple):
@@ -81,7 +87,7 @@ class Predictor:
         """The batch size is rounded up to a multiple of the mesh's devices."""
         self.program = CamProgram(method, mesh, flip=settings.flip)
         self._settings = settings
-        self._rows = -(-settings.batch_size // mesh.size) * mesh.size
+        self._rows = settings.rows(mesh)
 
     def predict(
         self,
@@ -99,21 +105,9 @@ class Predictor:
           classes: the classes of each image for class_filter 'given'.
         """
         variables = self.program.place(variables)
-        width = (
-            max((len(c) for c in classes.values()), default=1) if classes is not None else len(source.classes)
-        )
-        load = functools.partial(load_scaled, source, self._settings.scales)
-        flat = [image_id for batch in batches for image_id in batch.image_ids]
-        pictures = map_ordered(load, flat, workers=self._settings.workers, threads=self._settings.threads)
-        running: list[tuple[PlannedBatch, PaddedBatch, Cams]] = []
-        for batch in batches:
-            views = list(itertools.islice(pictures, len(batch.image_ids)))
-            wanted = [range(len(source.classes)) if classes is None else classes[i] for i in batch.image_ids]
-            padded = _pad(views, wanted, batch.bucket, self._settings.scales, self._rows, max(width, 1))
-            running.append((batch, padded, self.program(variables, padded, batch.bucket)))
-            if len(running) > 1:  # the devices compute the newest while the host takes the one before
-                yield self._collect(*running.pop(0))
-        yield from (self._collect(*item) for item in running)
+        padded = padded_batches(source, batches, self._settings, self._rows, classes)
+        started = ((batch, p, self.program(variables, p, batch.bucket)) for batch, p in padded)
+        yield from (self._collect(*item) for item in one_behind(started))
 
     def _collect(self, batch: PlannedBatch, padded: PaddedBatch, cams: Cams) -> list[Prediction]:
         maps, logits = np.asarray(cams.maps), np.asarray(cams.logits)
@@ -133,6 +127,43 @@ class Predictor:
         return Prediction(image_id, classes[kept], maps[kept, : size[0], : size[1]].copy(), logits)
 
 
+def padded_batches(
+    source: Source,
+    batches: Sequence[PlannedBatch],
+    settings: InferenceSettings,
+    rows: int,
+    classes: Mapping[str, Sequence[int]] | None = None,
+) -> Iterator[tuple[PlannedBatch, PaddedBatch]]:
+    """Reads, rescales and pads the pictures of each batch, working ahead of the consumer.
+
+    Args:
+      source: reads the pictures.
+      batches: from `plan_batches`, possibly fewer.
+      settings: scales, and how to work ahead.
+      rows: of the padded arrays.
+      classes: those whose maps are wanted, by image; None stands for all.
+    """
+    every = range(len(source.classes))
+    width = len(every) if classes is None else max((len(c) for c in classes.values()), default=1)
+    load = functools.partial(load_scaled, source, settings.scales)
+    flat = [image_id for batch in batches for image_id in batch.image_ids]
+    pictures = map_ordered(load, flat, workers=settings.workers, threads=settings.threads)
+    for batch in batches:
+        views = list(itertools.islice(pictures, len(batch.image_ids)))
+        wanted = [every if classes is None else classes[i] for i in batch.image_ids]
+        yield batch, pad(views, wanted, batch.bucket, settings.scales, rows, max(width, 1))
+
+
+def one_behind(started: Iterable[Item]) -> Iterator[Item]:
+    """Yields each item once the next one is started: devices compute that one while the host takes this."""
+    waiting: list[Item] = []
+    for item in started:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
+
+
 def load_scaled(source: Source, scales: Sequence[float], image_id: str) -> list[np.ndarray]:
     """Reads a picture and resizes it to every scale: uint8[round(H * s), round(W * s), 3] each.
 
@@ -142,7 +173,7 @@ def load_scaled(source: Source, scales: Sequence[float], image_id: str) -> list[
     return [rescale(image, scale) for scale in scales] + [image]
 
 
-def _pad(
+def pad(
     views: Sequence[Sequence[np.ndarray]],
     classes: Sequence[Sequence[int]],
     bucket: Size,

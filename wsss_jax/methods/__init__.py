@@ -6,14 +6,30 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from wsss_jax.data.parts import SplitRule
 from wsss_jax.errors import ConfigError
+from wsss_jax.inference.rounds import ErasingRule
 from wsss_jax.method import Method
 from wsss_jax.methods.cam import Cam
+from wsss_jax.methods.cpn import Cpn
 from wsss_jax.methods.cse import Cse
+from wsss_jax.methods.infer_cam import InferCam
+from wsss_jax.methods.sc_cam import ScCam
+from wsss_jax.methods.seam import Seam
 from wsss_jax.models.classifier import Classifier
+from wsss_jax.models.cpn import CpnNetwork
+from wsss_jax.models.sc_cam import PooledFeatures, SubcategoryClassifier
+from wsss_jax.models.seam import SeamNetwork
 
 # What reports call the methods of `config.method`.
-TITLES = {"cam": "ordinary classifier", "cse": "OC-CSE"}
+TITLES = {
+    "cam": "ordinary classifier",
+    "cse": "OC-CSE",
+    "sc_cam": "SC-CAM",
+    "cpn": "CPN",
+    "infer_cam": "InferCam",
+    "seam": "SEAM's network",
+}
 
 
 def make_method(config: ConfigDict, num_classes: int) -> Method:
@@ -33,11 +49,58 @@ def make_method(config: ConfigDict, num_classes: int) -> Method:
             erased_weight=config.cse.erased_weight,
             erased_weight_per_epoch=config.cse.erased_weight_per_epoch,
         )
+    if config.method == "sc_cam":
+        return _sc_cam(config, num_classes)
+    if config.method == "cpn":
+        dropout = config.model.head_dropout
+        network = CpnNetwork(num_classes, head_dropout=dropout, **network_options(config))
+        return Cpn(network=network, frozen_blocks=frozen)
+    if config.method == "infer_cam":
+        return _infer_cam(config, num_classes)
+    if config.method == "seam":
+        return Seam(network=SeamNetwork(num_classes, **network_options(config)))
     raise ConfigError(f"config.method={config.method!r}: must be one of {', '.join(TITLES)}")
 
 
 def _classifier(config: ConfigDict, num_classes: int, head_dropout: float) -> Classifier:
-    model: dict[str, Any] = {
+    return Classifier(num_classes, head_dropout=head_dropout, **network_options(config))
+
+
+def _sc_cam(config: ConfigDict, num_classes: int) -> ScCam:
+    children = num_classes * config.sc_cam.k
+    dropout = config.model.head_dropout
+    return ScCam(
+        network=SubcategoryClassifier(
+            num_classes, children, head_dropout=dropout, **network_options(config)
+        ),
+        frozen_blocks=tuple(config.model.frozen_blocks),
+        sub_weight=config.sc_cam.sub_weight,
+        maps=config.cam.sc_cam_maps,
+    )
+
+
+def _infer_cam(config: ConfigDict, num_classes: int) -> InferCam:
+    base, settings = ConfigDict(config.to_dict()), config.infer_cam
+    base.method = settings.network
+    one_class, two_classes = settings.margins
+    return InferCam(
+        base=make_method(base, num_classes),
+        split=SplitRule(one_class=one_class, two_classes=two_classes, wrap=settings.wrap),
+        erasing=ErasingRule(
+            rounds=settings.rounds, erase_from=settings.erase_from, enough=settings.enough
+        ),
+    )
+
+
+def pooled_features(config: ConfigDict) -> PooledFeatures:
+    """The network whose output SC-CAM clusters: the trunk that section `model` describes."""
+    options = network_options(config)
+    return PooledFeatures(**{name: options[name] for name in ("width", "blocks", "dilations", "dtype")})
+
+
+def network_options(config: ConfigDict) -> dict[str, Any]:
+    """What section `model` and `precision` say of every ResNet-38."""
+    return {
         "width": config.model.width,
         "blocks": tuple(config.model.blocks),
         "dilations": tuple(config.model.dilations),
@@ -45,7 +108,6 @@ def _classifier(config: ConfigDict, num_classes: int, head_dropout: float) -> Cl
         "weight_gradient": weight_gradient(config.cpu_weight_gradient),
         "dtype": jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32,
     }
-    return Classifier(num_classes, head_dropout=head_dropout, **model)
 
 
 def weight_gradient(choice: str) -> str:

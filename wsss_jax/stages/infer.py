@@ -1,9 +1,10 @@
 """Stage `infer_cam`: class activation maps of a split, one file per picture."""
 
+import functools
 import io
 import json
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,12 +15,13 @@ from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.errors import RunError
 from wsss_jax.files import write_json, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Prediction, Predictor, plan_batches
-from wsss_jax.interrupt import stop_here
-from wsss_jax.progress import Progress
+from wsss_jax.methods.sc_cam import binarised
+from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.context import Run, given_classes
 from wsss_jax.stages.networks import result_variables
 
-_WRITERS = 4
+# Keys of section `cam` that only one method reads, and that its folder of CAMs depends on.
+_METHOD_KEYS = {"sc_cam": ("sc_cam_maps", "sc_cam_binarised")}
 
 
 def infer_cam(run: Run) -> None:
@@ -41,21 +43,9 @@ def infer_cam(run: Run) -> None:
     if not todo:
         return run.say(f"infer_cam {split}: done already")
     predictor = Predictor(run.method, run.local_mesh, settings)
-    line = Progress("infer_cam", _images(batches), _images(batches) - _images(todo))
-    done = _images(batches) - _images(todo)
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        writing: list[Future[None]] = []
-        for predictions in predictor.predict(variables, run.source, todo, wanted_classes(run, ids)):
-            _finish(writing)
-            writing = [pool.submit(_write, run, p) for p in predictions]
-            done += len(predictions)
-            line.update(done)
-            stop_here(f"infer_cam has written {done} of {_images(batches)} images")
-        _finish(writing)
-    line.end()
-    run.say(
-        f"infer_cam {split}: {line.rate():.1f} images/s, {predictor.program.compiled} compiled program(s)"
-    )
+    predictions = predictor.predict(variables, run.source, todo, wanted_classes(run, ids))
+    rate = write_batches("infer_cam", batches, todo, predictions, functools.partial(_write, run))
+    run.say(f"infer_cam {split}: {rate:.1f} images/s, {predictor.program.compiled} compiled program(s)")
 
 
 def inference_settings(config: ConfigDict) -> InferenceSettings:
@@ -86,12 +76,21 @@ def cam_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str,
         "scales": list(run.config.cam.scales),
         "flip": run.config.cam.flip,
         "class_filter": run.config.cam.class_filter,
+        **{key: run.config.cam[key] for key in _METHOD_KEYS.get(run.config.method, ())},
     }
 
 
 def record_settings(run: Run, settings: dict[str, Any]) -> None:
     """Writes settings.json into the CAMs' folder, or checks that what is there was made alike."""
-    folder = run.layout.cams(run.config.dataset.infer_split)
+    record_in(run.layout.cams(run.config.dataset.infer_split), settings, "CAMs")
+
+
+def record_in(folder: Path, settings: dict[str, Any], what: str) -> None:
+    """Writes settings.json into a folder, or checks that what is there was made alike.
+
+    Raises:
+      RunError: the folder holds things of other settings; the message names those that differ.
+    """
     path = folder / "settings.json"
     if path.exists():
         before = json.loads(path.read_text())
@@ -99,7 +98,7 @@ def record_settings(run: Run, settings: dict[str, Any]) -> None:
         if differing:
             was = ", ".join(f"{key} {before.get(key)!r}, now {settings[key]!r}" for key in differing)
             raise RunError(
-                f"{folder} holds CAMs made with {was}; delete the folder or choose another --workdir"
+                f"{folder} holds {what} made with {was}; delete the folder or choose another --workdir"
             )
     elif jax.process_index() == 0:
         write_json(path, settings)
@@ -113,7 +112,8 @@ def _done(run: Run, batch: PlannedBatch) -> bool:
 def _write(run: Run, prediction: Prediction) -> None:
     split = run.config.dataset.infer_split
     if run.config.cam.export_npy:
-        maps = {int(key): cam for key, cam in zip(prediction.keys, prediction.cam, strict=True)}
+        cams = binarised(prediction.cam) if run.config.cam.sc_cam_binarised else prediction.cam
+        maps = {int(key): cam for key, cam in zip(prediction.keys, cams, strict=True)}
         content = io.BytesIO()
         np.save(content, np.array(maps, dtype=object), allow_pickle=True)
         path = run.layout.cam_npy(split, prediction.image_id)
@@ -122,12 +122,3 @@ def _write(run: Run, prediction: Prediction) -> None:
         split, prediction.image_id
     )  # last, for this is the file that says that the image is done
     write_whole(path, lambda file: np.savez(file, keys=prediction.keys, cam=prediction.cam))
-
-
-def _finish(writing: Sequence[Future[None]]) -> None:
-    for future in writing:
-        future.result()
-
-
-def _images(batches: Sequence[PlannedBatch]) -> int:
-    return sum(len(batch.image_ids) for batch in batches)

@@ -1,9 +1,11 @@
 """Where a run keeps what: the only place that knows the names of its folders and files."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsss_jax.data.lists import split_name
+from wsss_jax.files import file_name
 
 
 @dataclass(frozen=True)
@@ -11,6 +13,7 @@ class Layout:
     """Paths inside a run's folder. A split given as a text file goes by the file's stem."""
 
     workdir: Path
+    outer: Path | None = None  # folder of the run that this one is a round of
 
     @property
     def config(self) -> Path:
@@ -35,7 +38,29 @@ class Layout:
     @property
     def classifier(self) -> Path:
         """A run within the run: the ordinary classifier that class-specific erasing needs."""
-        return self.workdir / "classifier"
+        return (self.outer or self.workdir) / "classifier"
+
+    def round(self, number: int) -> "Layout":
+        """A run within the run: one of SC-CAM's rounds before the last, counted from 1."""
+        outer = self.outer or self.workdir
+        return Layout(outer / f"round_{number}", outer)
+
+    def features(self, split: str) -> Path:
+        """Folder of a split's pooled features."""
+        return self.workdir / "features" / split_name(split)
+
+    def feature(self, split: str, image_id: str) -> Path:
+        """float32[4096 * width], conv6's mean over the picture."""
+        return self.features(split) / f"{image_id}.npy"
+
+    def sub_labels(self, split: str) -> Path:
+        """Which sub-categories each image of a split shows, and of which list, k and weights."""
+        return self.workdir / "sub_labels" / f"{split_name(split)}.npz"
+
+    def subcategory(self, number: int, name: str) -> Path:
+        """The picture of the sub-categories of a class, given by index and name."""
+        safe = re.sub(r"[^\w.-]", "_", name)
+        return self.workdir / "subcategories" / f"{number + 1:02d}_{safe}.png"
 
     def checkpoints(self, network: str) -> Path:
         """Folder of a network's checkpoints, one folder a step."""
@@ -53,6 +78,27 @@ class Layout:
         """The same as the references' pickled {class: map} dictionary."""
         return self.workdir / "cam_npy" / split_name(split) / f"{image_id}.npy"
 
+    def heat_map(self, split: str, image_id: str, class_name: str) -> Path:
+        """A picture of one class's map."""
+        return self.workdir / "heat" / split_name(split) / f"{image_id}_{file_name(class_name)}.png"
+
+    def part(self, split: str, image_id: str, number: int) -> Path:
+        """A picture of one of InferCam's parts, 1 to 4, named as its authors' program names them."""
+        return self.workdir / "parts" / split_name(split) / f"{image_id}_{number}.jpg"
+
+    def crf(self, split: str, alpha: float, image_id: str) -> Path:
+        """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, H, W] of a CRF."""
+        return self.workdir / "crf" / split_name(split) / alpha_name(alpha) / f"{image_id}.npz"
+
+    def pseudo(self, split: str, image_id: str) -> Path:
+        """A pseudo mask: palette PNG, 0 background, class index + 1, 255 void."""
+        return self.workdir / "pseudo" / split_name(split) / f"{image_id}.png"
+
     def metrics(self, stage: str, split: str) -> Path:
         """Scores of a stage."""
         return self.workdir / "metrics" / f"{stage}_{split_name(split)}.json"
+
+
+def alpha_name(alpha: float) -> str:
+    """The exponent of a CRF's background score in names of folders and stages, such as alpha_04."""
+    return f"alpha_{alpha:02g}"

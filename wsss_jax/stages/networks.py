@@ -1,5 +1,6 @@
 """Which weights a run starts from, and which it uses afterwards."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from wsss_jax.stages.context import Run, require
 from wsss_jax.stages.samples import recipe
 from wsss_jax.training.checkpoints import Restored, best_step, digest, restore, steps
 from wsss_jax.training.initial import calibrate, fresh_variables, variable_shapes
-from wsss_jax.weights import check_against, load_foreign, take_fresh
+from wsss_jax.weights import add_background, check_against, load_foreign, take_fresh
+from wsss_jax.weights.networks import NETWORKS
+
+_WITH_BACKGROUND = ("cpn", "infercam_seam")  # state dicts whose `fc8` has a row for background
 
 
 def initial_variables(run: Run, restored: Restored | None) -> Variables:
@@ -66,7 +70,9 @@ def result_variables(run: Run) -> tuple[Variables, str]:
     return {method.trained: restored.variables}, restored.meta["digest"]["variables"]
 
 
-def load_variables(run: Run, path: str | Path, network: Any) -> dict[str, Any]:
+def load_variables(
+    run: Run, path: str | Path, network: Any, ignore: Collection[str] = ()
+) -> dict[str, Any]:
     """Reads a network's variables from another run, a checkpoint or a published file.
 
     Args:
@@ -74,6 +80,7 @@ def load_variables(run: Run, path: str | Path, network: Any) -> dict[str, Any]:
       path: a run's folder, its checkpoints, one step of them, or a `.params`, `.pth`, `.safetensors` or
         `.npz` file.
       network: the flax module that they must fit; `heads` that the file lacks start fresh.
+      ignore: top-level modules that are left out if the file has them, see `other_heads`.
 
     Raises:
       CheckpointError: the file or folder cannot be read or is of another network.
@@ -84,15 +91,36 @@ def load_variables(run: Run, path: str | Path, network: Any) -> dict[str, Any]:
             f"{path}: there is no such file or folder; docs/checkpoints.md tells where published weights are"
         )
     if place.is_dir():
-        variables = restore(step_folder(place)).variables
+        variables = _without(restore(step_folder(place)).variables, ignore)
     else:
-        variables = load_foreign(place, network.state_dict, allow_missing=network.heads)
+        variables = load_foreign(place, network.state_dict, allow_missing=network.heads, ignore=ignore)
+    if network.state_dict in _WITH_BACKGROUND and _is_ordinary(variables):
+        variables = add_background(variables)
     missing = (head for head in network.heads if head not in variables["params"])
-    heads = {*run.config.model.fresh_heads, *missing}
+    heads = {*(run.config.model.fresh_heads if network.heads else ()), *missing}
     if heads:
         variables = take_fresh(variables, fresh_variables(network, run.config.seed), heads)
     check_against(variables, variable_shapes(network), source=str(place))
     return variables
+
+
+def _is_ordinary(variables: Variables) -> bool:
+    """Whether these are an ordinary classifier's, whose `fc8` has no background, unlike SEAM's and CPN's."""
+    return "fc8" in variables["params"] and "f9" not in variables["params"]
+
+
+def other_heads(network: Any) -> frozenset[str]:
+    """Heads that other ResNet-38 networks have and this one lacks; their trunks can still be its start."""
+    modules = (module for each in NETWORKS.values() for module in each.modules)
+    tops = {module.flax.split("/")[0] for module in modules}
+    return frozenset(tops - {"trunk", *network.heads})
+
+
+def _without(variables: Variables, modules: Collection[str]) -> Variables:
+    return {
+        collection: {name: value for name, value in inside.items() if name not in modules}
+        for collection, inside in variables.items()
+    }
 
 
 def _start(run: Run, network: Any) -> dict[str, Any]:
@@ -100,13 +128,13 @@ def _start(run: Run, network: Any) -> dict[str, Any]:
     if start == "scratch":
         return _from_scratch(run, network)
     if start == "classifier":
-        return load_variables(run, classifier_path(run), network)
+        return load_variables(run, classifier_path(run), network, ignore=other_heads(network))
     if not epath.Path(start).expanduser().exists():
         raise ConfigError(
             f"config.init_from={start!r}: there is no such file or folder; docs/checkpoints.md tells where "
             "published weights are, and --config.init_from=scratch starts without any"
         )
-    return load_variables(run, start, network)
+    return load_variables(run, start, network, ignore=other_heads(network))
 
 
 def _from_scratch(run: Run, network: Any) -> dict[str, Any]:

@@ -11,15 +11,21 @@ from ml_collections import ConfigDict
 from wsss_jax.errors import ConfigError
 from wsss_jax.interrupt import stop_on_signals
 from wsss_jax.stages.classifier import classifier
+from wsss_jax.stages.cluster import cluster
 from wsss_jax.stages.context import Run, open_run
 from wsss_jax.stages.devices import configure_jax
 from wsss_jax.stages.evaluate import eval_cam
+from wsss_jax.stages.features import features
 from wsss_jax.stages.infer import infer_cam
 from wsss_jax.stages.report import report
+from wsss_jax.stages.rounds import rounds
 from wsss_jax.stages.train import train
 
 STAGES: Mapping[str, Callable[[Run], None]] = {
     "classifier": classifier,
+    "rounds": rounds,
+    "features": features,
+    "cluster": cluster,
     "train": train,
     "infer_cam": infer_cam,
     "eval_cam": eval_cam,
@@ -27,7 +33,8 @@ STAGES: Mapping[str, Callable[[Run], None]] = {
 }
 # What can follow the stages of any method that makes CAMs; run by name, or by `config.refinement`.
 REFINEMENTS: Mapping[str, tuple[str, ...]] = {"none": ()}
-_ON_ALL_HOSTS = ("classifier", "train", "infer_cam")  # the others read files, for which one host is enough
+# The others read files, for which one host is enough.
+_ON_ALL_HOSTS = ("classifier", "rounds", "features", "train", "infer_cam")
 
 
 def run_stages(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None = None) -> None:
@@ -44,7 +51,11 @@ def run_stages(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | 
 
 def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None) -> None:
     """Runs the stages in one folder."""
-    run = open_run(config, workdir)
+    run_opened(open_run(config, workdir), stages)
+
+
+def run_opened(run: Run, stages: Sequence[str] | None) -> None:
+    """Runs the stages of an opened run."""
     for stage in _checked(run, stages):
         run.say(f"== {stage} ({run.layout.workdir.name})")
         if jax.process_index() == 0 or stage in _ON_ALL_HOSTS:

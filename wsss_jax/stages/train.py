@@ -6,7 +6,7 @@ import jax
 import optax
 
 from wsss_jax.data.lists import split_name
-from wsss_jax.data.loader import BatchLoader, ClassificationSample, steps_per_epoch
+from wsss_jax.data.loader import BatchLoader, steps_per_epoch
 from wsss_jax.data.source import label_matrix
 from wsss_jax.evaluation.confusion import mean_iou
 from wsss_jax.inference.predict import Predictor, plan_batches
@@ -17,7 +17,8 @@ from wsss_jax.stages.context import Run
 from wsss_jax.stages.evaluate import new_sweep, read_mask
 from wsss_jax.stages.infer import inference_settings, wanted_classes
 from wsss_jax.stages.networks import initial_variables
-from wsss_jax.stages.samples import recipe
+from wsss_jax.stages.rounds import last_epoch
+from wsss_jax.stages.samples import training_sample
 from wsss_jax.training.checkpoints import Checkpoints
 from wsss_jax.training.loop import Plan, Trainer
 from wsss_jax.training.metrics import MetricWriter
@@ -31,7 +32,7 @@ def train(run: Run) -> None:
     check_batch_size(config.batch_size, config.accumulation, jax.device_count(), processes)
     ids = run.ids(config.dataset.train_split)
     label_matrix(run.source, ids)  # an image without label or with an unknown one shows before the first step
-    plan = make_plan(run, len(ids))
+    sample, plan = training_sample(run, ids), make_plan(run, len(ids))
     checkpoints = Checkpoints(run.layout.checkpoints(method.trained))
     restored = checkpoints.newest(run.say)
     if restored is not None and restored.step >= plan.total_steps:
@@ -43,7 +44,7 @@ def train(run: Run) -> None:
     run.say(f"train: {len(ids)} images, {epochs}, from step {step}")
     writer = MetricWriter(run.layout.logs, step, config.log.tensorboard)
     loader = BatchLoader(
-        ClassificationSample(run.source, recipe(config)),
+        sample,
         ids,
         batch_size=config.batch_size // processes,
         seed=config.seed,
@@ -72,7 +73,7 @@ def make_plan(run: Run, images: int) -> Plan:
         batch_size=config.batch_size,
         accumulation=config.accumulation,
         steps_per_epoch=steps_per_epoch(images, config.batch_size),
-        total_epochs=config.total_epochs,
+        total_epochs=last_epoch(config),
         seed=config.seed,
         log_every=config.log.every_steps,
         save_every=config.checkpoint.every_steps,
@@ -119,6 +120,6 @@ def _optimizer(run: Run, plan: Plan, groups: Mapping[str, str]) -> optax.Gradien
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         power=settings.power,
-        max_step=plan.total_steps,
+        max_step=plan.steps_per_epoch * run.config.total_epochs,
         new_layers=settings.new_layers,
     )

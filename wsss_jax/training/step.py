@@ -69,7 +69,9 @@ def make_train_step(
 
 
 def _prepare(batch: Batch) -> dict[str, jax.Array]:
-    return {"images": normalise_crops(batch["image"], batch["box"]), "labels": batch["labels"]}
+    """Normalises the pictures; what else a batch holds goes to the method as it is."""
+    others = {name: x for name, x in batch.items() if name not in ("image", "box")}
+    return {"images": normalise_crops(batch["image"], batch["box"]), **others}
 
 
 def _gradients(

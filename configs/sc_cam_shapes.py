@@ -1,0 +1,26 @@
+"""`sc_cam` (SC-CAM) on the built-in data, with the ordinary classifier that it begins with.
+
+    python -m wsss_jax.main --config=configs/sc_cam_shapes.py
+
+The pictures are drawn, so there is no published score; docs/methods.md has what came out.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cam_shapes
+
+
+def get_config() -> ConfigDict:
+    """Returns the settings: those of configs/cam_shapes.py where the two methods do not differ."""
+    c = cam_shapes.get_config()
+    c.method = "sc_cam"
+    c.init_from = "classifier"  # in place of ImageNet weights, which drawn pictures do not have
+    c.total_epochs = 8
+    c.optimizer.learning_rate = 0.02
+    c.sc_cam.k = 4
+    c.sc_cam.rounds = 3
+    c.sc_cam.hand_on = (3, 5, 7)
+    c.classifier = ConfigDict(
+        {"init_from": "scratch", "total_epochs": 10, "optimizer": {"learning_rate": 0.05}}
+    )
+    return c
