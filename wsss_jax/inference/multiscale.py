@@ -76,8 +76,10 @@ class CamProgram:
         views = self._views(images, sizes)
         if not self._flip:
             maps, logits = self._method.cam(variables, views, sizes)
+            maps = _select(maps, batch.classes, logits.shape[1])
             return Scores(self._resized(maps, sizes, batch, shape), logits)
         maps, logits = self._method.cam(variables, views, jnp.concatenate([sizes, sizes]))
+        maps = _select(maps, jnp.concatenate([batch.classes, batch.classes]), logits.shape[1])
         plain, mirrored = jnp.split(maps, 2)
         mirrored = flip_valid(mirrored, after_stride(sizes, STRIDE))
         total = self._resized(plain, sizes, batch, shape) + self._resized(mirrored, sizes, batch, shape)
@@ -94,12 +96,16 @@ class CamProgram:
     def _resized(
         self, maps: jax.Array, sizes: jax.Array, batch: PaddedBatch, shape: tuple[int, int]
     ) -> jax.Array:
-        """The wanted classes' maps at the original size, activated: [B, H, W, K]."""
-        wanted = _select(maps, batch.classes)
-        return self._method.activate(self._method.resize(wanted, sizes, batch.original, shape))
+        """The maps at the original size, activated: [B, H, W, K]."""
+        return self._method.activate(self._method.resize(maps, sizes, batch.original, shape))
 
 
-def _select(maps: jax.Array, classes: jax.Array) -> jax.Array:
-    """Takes each image's own classes: [B, h, w, C], int32[B, K] -> [B, h, w, K]."""
-    index = jnp.maximum(classes, 0)[:, None, None, :]
-    return jnp.take_along_axis(maps, index, axis=3) * (classes >= 0)[:, None, None, :]
+def _select(maps: jax.Array, classes: jax.Array, num_classes: int) -> jax.Array:
+    """Takes each image's own classes: [B, h, w, C * m], int32[B, K] -> [B, h, w, K * m].
+
+    A method may have m maps of each class, class by class, which its `finish` merges; most have one.
+    """
+    grouped = maps.reshape(*maps.shape[:3], num_classes, -1)
+    index = jnp.maximum(classes, 0)[:, None, None, :, None]
+    wanted = jnp.take_along_axis(grouped, index, axis=3) * (classes >= 0)[:, None, None, :, None]
+    return wanted.reshape(*maps.shape[:3], -1)

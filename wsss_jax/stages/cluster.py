@@ -111,5 +111,4 @@ def _draw(run: Run, ids: tuple[str, ...], c: int, found: Clusters) -> None:
     wanted = [image_id for _, row in rows for image_id in row]
     images = map_ordered(run.source.image, wanted, threads=run.config.loader.threads)
     sheet = contact_sheet([(name, [next(images) for _ in row]) for name, row in rows])
-    path = run.layout.subcategory(c, run.source.classes[c])
-    write_whole(path, lambda file: file.write(sheet))
+    write_whole(run.layout.subcategory(run.source.classes[c]), lambda file: file.write(sheet))

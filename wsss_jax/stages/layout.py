@@ -1,6 +1,5 @@
 """Where a run keeps what: the only place that knows the names of its folders and files."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ class Layout:
 
     workdir: Path
     outer: Path | None = None  # folder of the run that this one is a round of
+    cams_from: Path | None = None  # folder of the run whose CAMs this one refines
 
     @property
     def config(self) -> Path:
@@ -57,10 +57,9 @@ class Layout:
         """Which sub-categories each image of a split shows, and of which list, k and weights."""
         return self.workdir / "sub_labels" / f"{split_name(split)}.npz"
 
-    def subcategory(self, number: int, name: str) -> Path:
-        """The picture of the sub-categories of a class, given by index and name."""
-        safe = re.sub(r"[^\w.-]", "_", name)
-        return self.workdir / "subcategories" / f"{number + 1:02d}_{safe}.png"
+    def subcategory(self, name: str) -> Path:
+        """The picture of the sub-categories of a class."""
+        return self.workdir / "subcategories" / f"{file_name(name)}.png"
 
     def checkpoints(self, network: str) -> Path:
         """Folder of a network's checkpoints, one folder a step."""
@@ -68,7 +67,7 @@ class Layout:
 
     def cams(self, split: str) -> Path:
         """Folder of a split's class activation maps."""
-        return self.workdir / "cam" / split_name(split)
+        return (self.cams_from or self.workdir) / "cam" / split_name(split)
 
     def cam(self, split: str, image_id: str) -> Path:
         """keys int32[K] (0-based classes) and cam float32[K, H, W], at the picture's size."""
@@ -89,6 +88,20 @@ class Layout:
     def crf(self, split: str, alpha: float, image_id: str) -> Path:
         """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, H, W] of a CRF."""
         return self.workdir / "crf" / split_name(split) / alpha_name(alpha) / f"{image_id}.npz"
+
+    @property
+    def affinity_logs(self) -> Path:
+        """train.jsonl and TensorBoard's events of AffinityNet."""
+        return self.logs / "affinity"
+
+    def walked(self, split: str) -> Path:
+        """Folder of a split's scores after the random walk."""
+        return self.workdir / "pseudo_scores" / split_name(split)
+
+    def pseudo_scores(self, split: str, image_id: str) -> Path:
+        """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, h, w] of cells of
+        `stride` pixels, after the random walk."""
+        return self.walked(split) / f"{image_id}.npz"
 
     def pseudo(self, split: str, image_id: str) -> Path:
         """A pseudo mask: palette PNG, 0 background, class index + 1, 255 void."""

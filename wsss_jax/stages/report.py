@@ -1,13 +1,27 @@
 """Stage `report`: one HTML page of scores, curves and pictures."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from wsss_jax.evaluation.sweep import image_miou
 from wsss_jax.methods import TITLES
-from wsss_jax.report import GalleryCam, GalleryItem, ReportData, Result, Series, select_gallery, write_report
+from wsss_jax.report import (
+    Figure,
+    GalleryCam,
+    GalleryItem,
+    ReportData,
+    Result,
+    Series,
+    select_gallery,
+    write_report,
+)
+from wsss_jax.report.contents import MAX_RESULTS
 from wsss_jax.stages.context import Run, require
 from wsss_jax.stages.evaluate import read_cam, read_mask
 from wsss_jax.stages.layout import Layout
@@ -18,7 +32,7 @@ def report(run: Run) -> None:
     """Writes report/index.html from the metrics and CAMs on disk."""
     split = run.config.dataset.eval_split
     require(run.layout.metrics("eval_cam", split), "scores", "eval_cam")
-    results = {TITLES[m["method"]]: (m, layout) for m, layout in _results(run, split)}
+    results = dict(itertools.islice(_results(run, split), MAX_RESULTS))
     data = ReportData(
         title=f"{next(iter(results))} on {run.source.name}",
         summary=_summary(run),
@@ -27,17 +41,29 @@ def report(run: Run) -> None:
         gallery=_gallery(run, results),
         gallery_note=f"Half of them the best of {split}, half the worst, at the fixed threshold.",
         training=list(_training(run)),
+        figures=list(_subcategories(run)),
     )
     write_report(run.layout.report, data)
     run.say(f"report: {run.layout.report.as_uri()}")
 
 
-def _results(run: Run, split: str) -> Iterator[tuple[dict[str, Any], Layout]]:
-    """This run's metrics, then those of the ordinary classifier that it trained, if it did."""
-    for layout in (run.layout, Layout(run.layout.classifier)):
+def _results(run: Run, split: str) -> Iterator[tuple[str, tuple[dict[str, Any], Layout]]]:
+    """Names and metrics of what is there of `_layouts`, in that order."""
+    for name, layout in _layouts(run).items():
         path = layout.metrics("eval_cam", split)
         if path.exists():
-            yield json.loads(path.read_text()), layout
+            yield name, (json.loads(path.read_text()), layout)
+
+
+def _layouts(run: Run) -> dict[str, Layout]:
+    """This run, the ordinary classifier that it trained, and SC-CAM's rounds before, newest first."""
+    own = TITLES[run.config.method]
+    layouts = {own: run.layout}
+    layouts.setdefault(TITLES["cam"], Layout(run.layout.classifier))
+    if run.config.method == "sc_cam":
+        for number in range(run.config.sc_cam.rounds - 1, 0, -1):
+            layouts[f"{own}, round {number}"] = run.layout.round(number)
+    return layouts
 
 
 def _summary(run: Run) -> dict[str, str]:
@@ -58,14 +84,26 @@ def _summary(run: Run) -> dict[str, str]:
 
 
 def _training(run: Run) -> Iterator[Series]:
-    """The loss curves of this run and of the classifier in it."""
-    for name, layout in ((run.config.method, run.layout), ("cam", Layout(run.layout.classifier))):
+    """The loss curves of this run and of those in it."""
+    for name, layout in itertools.islice(_layouts(run).items(), MAX_RESULTS):
         lines = read_lines(layout.logs / "train.jsonl")
         if lines:
             yield Series(
-                name=f"{TITLES[name]}: loss",
+                name=f"{name}: loss",
                 x=[line["step"] for line in lines],
                 y=[line["loss"] for line in lines],
+            )
+
+
+def _subcategories(run: Run) -> Iterator[Figure]:
+    """The pictures that the stage `cluster` has drawn, if it has."""
+    for name in run.source.classes:
+        path = run.layout.subcategory(name)
+        if path.exists():
+            yield Figure(
+                title=f"Sub-categories of {name}",
+                caption="Each with its number of training images, and those nearest to its centre.",
+                image=np.asarray(Image.open(path).convert("RGB")),
             )
 
 
