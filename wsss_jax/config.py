@@ -28,6 +28,7 @@ def defaults() -> ConfigDict:
     c.cpu_weight_gradient = "auto"  # 'auto' (taps on CPU) | 'taps' | 'stock', see `ops.conv`
     # checkpoint of the ordinary classifier for methods that need one; "" trains it (stage `classifier`)
     c.classifier_from = ""
+    c.cams_from = ""  # method affinity: the folder of the run whose CAMs are refined
     c.refinement = "none"  # what follows eval_cam if no --stages are given: 'none'
     c.classifier = ConfigDict()  # what differs from this file when the stage `classifier` trains one
     c.model = _model()
@@ -40,6 +41,8 @@ def defaults() -> ConfigDict:
     c.infer_cam = _infer_cam()
     c.cam = _cam()
     c.eval = _eval()
+    c.affinity = _affinity()
+    c.walk = _walk()
     c.checkpoint = ConfigDict()
     c.checkpoint.every_steps = 0  # besides the end of each epoch; 0 = no more
     c.loader = ConfigDict()
@@ -163,6 +166,35 @@ def _cam() -> ConfigDict:
     return c
 
 
+def _affinity() -> ConfigDict:
+    """AffinityNet, with psa's values; see `methods.affinity`."""
+    c = ConfigDict()
+    c.init_from = "trained"  # trunk of the network that made the CAMs | 'classifier' | a checkpoint's path
+    c.alpha_low = 4.0  # of the CRF scores that say what is foreground
+    c.alpha_high = 32.0  # of those that say what is background; both must be among crf.alphas
+    c.batch_size = 8  # images per step over all devices; the loss needs them at once
+    c.total_epochs = 8
+    c.crop = 448  # side in pixels, a multiple of 8
+    c.radius = 5  # pairs are nearer than this, in cells of 8 pixels; of the walk too
+    c.learning_rate = 0.1  # of pretrained weights; momentum, decay and power are those of section optimizer
+    c.new_layers = 10.0  # times the learning rate
+    return c
+
+
+def _walk() -> ConfigDict:
+    """Random walk along affinities, with psa's values; see `refine.walk` and docs/refinement.md."""
+    c = ConfigDict()
+    c.alpha = 16.0  # background is (1 - max CAM)^alpha
+    c.beta = 8.0  # power of the affinities
+    c.logt = 8  # 2^logt steps
+    c.method = "chebyshev"  # 'chebyshev' few terms | 'stencil' every step
+    c.batch_size = 8  # images per batch over all devices of a host
+    c.fixed_threshold = 0.5  # a class's share against background from which the masks show it; psa's argmax
+    c.thresholds = tuple(i / 100 for i in range(10, 92, 2))  # shares of the curve
+    c.threshold_from = ""  # metrics JSON of another split, whose best share is applied to this one
+    return c
+
+
 def _eval() -> ConfigDict:
     """Scores of CAMs."""
     c = ConfigDict()
@@ -183,6 +215,7 @@ _CHOICES = {
     "cpn.patches": ("slic", "grid"),
     "cam.sc_cam_maps": ("parent", "sub"),
     "infer_cam.network": ("cam", "cse", "sc_cam", "seam"),
+    "walk.method": ("chebyshev", "stencil"),
     "eval.absent_classes": ("zero", "ignore"),
 }
 _POSITIVE = (

@@ -6,19 +6,25 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 Size = tuple[int, int]  # (height, width) in pixels
-_GRID = 8  # sizes are first rounded up to this, which leaves few enough to compare all pairs
+_GRIDS = (8, 16, 32, 64, 128)  # sizes are first rounded up to multiples of one of these
+_MOST = 300  # rounded sizes, for all their pairs are compared, again and again
 
 
 def plan_buckets(sizes: Iterable[Size], max_buckets: int) -> list[Size]:
     """Chooses at most `max_buckets` sizes such that every picture fits into one, and little area is padding.
 
     Greedy: from all the rounded sizes, the two whose merging pads least become one, until few enough are
-    left.
+    left. The rounding is the finest that leaves few enough to begin with: to multiples of 8, or more for
+    thousands of sizes.
 
     Returns:
       (H, W) of each bucket, by ascending area.
     """
-    counts = Counter((_round_up(h), _round_up(w)) for h, w in sizes)
+    sizes = list(sizes)
+    for grid in _GRIDS:
+        counts = Counter((_round_up(h, grid), _round_up(w, grid)) for h, w in sizes)
+        if len(counts) <= _MOST:
+            break
     groups = [(h, w, n) for (h, w), n in sorted(counts.items())]
     while len(groups) > max_buckets:
         groups = _merge_cheapest(groups)
@@ -39,8 +45,8 @@ def scaled(size: Size, scale: float) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _round_up(n: int) -> int:
-    return -(-n // _GRID) * _GRID
+def _round_up(n: int, grid: int) -> int:
+    return -(-n // grid) * grid
 
 
 def _merge_cheapest(groups: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

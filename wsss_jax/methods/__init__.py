@@ -1,6 +1,6 @@
 """The systems, and how one is made from a configuration."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,14 @@ from wsss_jax.data.parts import SplitRule
 from wsss_jax.errors import ConfigError
 from wsss_jax.inference.rounds import ErasingRule
 from wsss_jax.method import Method
+from wsss_jax.methods.affinity import Affinity
 from wsss_jax.methods.cam import Cam
 from wsss_jax.methods.cpn import Cpn
 from wsss_jax.methods.cse import Cse
 from wsss_jax.methods.infer_cam import InferCam
 from wsss_jax.methods.sc_cam import ScCam
 from wsss_jax.methods.seam import Seam
+from wsss_jax.models.affinity import AffinityNet
 from wsss_jax.models.classifier import Classifier
 from wsss_jax.models.cpn import CpnNetwork
 from wsss_jax.models.sc_cam import PooledFeatures, SubcategoryClassifier
@@ -29,6 +31,7 @@ TITLES = {
     "cpn": "CPN",
     "infer_cam": "InferCam",
     "seam": "SEAM's network",
+    "affinity": "AffinityNet",
 }
 
 
@@ -59,6 +62,8 @@ def make_method(config: ConfigDict, num_classes: int) -> Method:
         return _infer_cam(config, num_classes)
     if config.method == "seam":
         return Seam(network=SeamNetwork(num_classes, **network_options(config)))
+    if config.method == "affinity":  # makes no CAMs, and has no stage that asks it to
+        return cast(Method, affinity_net(config))
     raise ConfigError(f"config.method={config.method!r}: must be one of {', '.join(TITLES)}")
 
 
@@ -90,6 +95,13 @@ def _infer_cam(config: ConfigDict, num_classes: int) -> InferCam:
             rounds=settings.rounds, erase_from=settings.erase_from, enough=settings.enough
         ),
     )
+
+
+def affinity_net(config: ConfigDict) -> Affinity:
+    """AffinityNet on the trunk that section `model` describes, for whatever method made the CAMs."""
+    network = AffinityNet(**network_options(config))
+    frozen = tuple(config.model.frozen_blocks)
+    return Affinity(network=network, frozen_blocks=frozen, radius=config.affinity.radius)
 
 
 def pooled_features(config: ConfigDict) -> PooledFeatures:

@@ -22,5 +22,5 @@ class SeamNetwork(CpnNetwork):
     heads: ClassVar[tuple[str, ...]] = ("fc8", "f8_3", "f8_4", "f9")  # what ImageNet weights do not have
 
     def _improve(self, spread: jax.Array, side: jax.Array, sizes: jax.Array) -> jax.Array:
-        """PCM alone: [B, h, w, C + 1], 0 outside."""
+        """PCM alone: [B, h, w, C + 1] and [B, h, w, 195], both 0 outside -> [B, h, w, C + 1]."""
         return correlate(spread, self._shared(side))

@@ -166,7 +166,7 @@ NETWORKS: dict[str, Network] = {
         _resnet38("resnet38_base", implemented=True),
         _resnet38("resnet38_mxnet_a1", implemented=True),
         _resnet38("sccam_k10", "fc8_20", "fc8_200", implemented=True),
-        _resnet38("resnet38_aff", "f8_3", "f8_4", "f8_5", "f9"),
+        _resnet38("resnet38_aff", "f8_3", "f8_4", "f8_5", "f9", implemented=True),
         _resnet38("cpn", "fc8", "f8_3", "f8_4", "f9", "f10", implemented=True),
         _resnet38("infercam_seam", "fc8", "f8_3", "f8_4", "f9", implemented=True),
         _largefov("seam_deeplabv1_resnet38"),
