@@ -187,6 +187,7 @@ def _walk() -> ConfigDict:
     c.alpha = 16.0  # background is (1 - max CAM)^alpha
     c.beta = 8.0  # power of the affinities
     c.logt = 8  # 2^logt steps
+    c.checkpoint = ""  # AffinityNet's: '' what train_affinity makes | a path, such as psa's res38_aff.pth
     c.method = "chebyshev"  # 'chebyshev' few terms | 'stencil' every step
     c.batch_size = 8  # images per batch over all devices of a host
     c.fixed_threshold = 0.5  # a class's share against background from which the masks show it; psa's argmax
@@ -207,7 +208,7 @@ def _eval() -> ConfigDict:
 
 
 _CHOICES = {
-    "refinement": ("none",),
+    "refinement": ("none", "random_walk"),
     "precision": ("float32", "fast", "bfloat16"),
     "cpu_weight_gradient": ("auto", "taps", "stock"),
     "dataset.name": ("voc12", "folder", "shapes"),
@@ -222,11 +223,13 @@ _POSITIVE = (
     "batch_size", "accumulation", "total_epochs", "model.width", "augment.crop", "optimizer.learning_rate",
     "cam.batch_size", "cam.max_buckets", "log.every_steps", "loader.threads", "model.calibration_batches",
     "sc_cam.k", "sc_cam.rounds", "sc_cam.restarts", "infer_cam.rounds", "infer_cam.erase_from",
-    "infer_cam.max_buckets",
+    "infer_cam.max_buckets", "affinity.batch_size", "affinity.total_epochs", "affinity.learning_rate",
+    "walk.alpha", "walk.beta", "walk.batch_size",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "optimizer.momentum", "optimizer.weight_decay", "loader.workers", "eval.fixed_threshold",
     "eval.every_epochs", "checkpoint.every_steps", "report.images", "infer_cam.enough",
+    "walk.fixed_threshold",
 )  # fmt: skip
 
 
@@ -244,6 +247,7 @@ def validate(config: ConfigDict) -> None:
             raise ConfigError(f"config.{key}={flat[key]!r}: must be at least 0")
     _check_numbers(flat)
     _check_sc_cam(flat)
+    _check_affinity(flat)
 
 
 def _check_sc_cam(flat: Mapping[str, Any]) -> None:
@@ -256,6 +260,29 @@ def _check_sc_cam(flat: Mapping[str, Any]) -> None:
             "config.cam.sc_cam_binarised=True: only exported files are binarised; set "
             "--config.cam.export_npy=True too"
         )
+
+
+def _check_affinity(flat: Mapping[str, Any]) -> None:
+    """Checks AffinityNet's settings and those of the walk."""
+    if (flat["method"] == "affinity") != bool(flat["cams_from"]):
+        raise ConfigError(
+            f"config.cams_from={flat['cams_from']!r}: the method affinity, and no other, needs the folder of "
+            "the run whose CAMs it refines; others refine their own, with --config.refinement=random_walk"
+        )
+    crop, radius = flat["affinity.crop"], flat["affinity.radius"]
+    if radius < 2 or crop % 8 or crop // 8 <= 2 * (radius - 1):
+        raise ConfigError(
+            f"config.affinity.crop={crop}, affinity.radius={radius}: the crop must be a multiple of 8 and "
+            "more than 2 * (radius - 1) cells of 8 pixels, the radius at least 2"
+        )
+    if not flat["affinity.alpha_low"] < flat["affinity.alpha_high"]:
+        raise ConfigError(
+            f"config.affinity.alpha_low={flat['affinity.alpha_low']}: must be less than alpha_high, "
+            f"{flat['affinity.alpha_high']}"
+        )
+    levels = flat["walk.thresholds"]
+    if not (_are_numbers(levels) and levels[0] >= 0 and all(a < b for a, b in itertools.pairwise(levels))):
+        raise ConfigError(f"config.walk.thresholds={levels}: must be one or more rising shares of 0..1")
 
 
 def _check_numbers(flat: Mapping[str, Any]) -> None:

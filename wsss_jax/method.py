@@ -24,8 +24,8 @@ class Progress(NamedTuple):
     epoch: jax.Array  # int32, 0 in the first epoch
 
 
-class Method(Protocol):
-    """One weakly supervised system."""
+class Learner(Protocol):
+    """What the training loop sees: networks and a loss."""
 
     @property
     def networks(self) -> Mapping[str, Any]:
@@ -39,10 +39,6 @@ class Method(Protocol):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what `loss` reports; the first is the loss itself."""
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages of a run, in their order."""
 
     def group(self, path: Path) -> str:
         """Optimiser group of the variable at (network, collection, module, ..., leaf); see
@@ -75,6 +71,14 @@ class Method(Protocol):
           progress: step and epoch, for schedules of loss weights.
           maximum: `batch_maximum` of the batch that this one is a part of; None if it is whole.
         """
+
+
+class Method(Learner, Protocol):
+    """One weakly supervised system."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of a run, in their order."""
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """Maps that are resized to the picture, and logits, for padded normalised images; never uses

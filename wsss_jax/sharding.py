@@ -29,18 +29,20 @@ def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*([None] * axis), "data"))
 
 
-def check_batch_size(batch_size: int, accumulation: int, devices: int, processes: int = 1) -> None:
-    """Raises ConfigError unless each device gets the same number of images in each accumulation step."""
+def check_batch_size(
+    batch_size: int, accumulation: int, devices: int, processes: int = 1, key: str = "batch_size"
+) -> None:
+    """Raises ConfigError unless each device gets as many images in each accumulation step; `key` is named."""
     if batch_size % (accumulation * devices) or batch_size < 1:
         parts = f"{devices} device(s) x accumulation {accumulation}"
         step = accumulation * devices
         nearest = max(step, round(batch_size / step) * step)
         raise ConfigError(
-            f"config.batch_size={batch_size} cannot be divided evenly by {parts}; "
-            f"set --config.batch_size={nearest}, or another multiple of {step}"
+            f"config.{key}={batch_size} cannot be divided evenly by {parts}; "
+            f"set --config.{key}={nearest}, or another multiple of {step}"
         )
     if batch_size % processes:
-        raise ConfigError(f"config.batch_size={batch_size} is not a multiple of the {processes} processes")
+        raise ConfigError(f"config.{key}={batch_size} is not a multiple of the {processes} processes")
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, accumulation: int) -> dict[str, jax.Array]:

@@ -61,9 +61,8 @@ class AffinitySample:
     def _scores(self, image_id: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """The two score stacks, float32[H, W, K + 1] each; DataError if they do not fit."""
         both = [read_scores(folder / f"{image_id}.npz", image_id, "crf") for folder in (self.low, self.high)]
-        _check_alike(*both, size, image_id)
-        low, high = (np.moveaxis(scores.planes, 0, -1) for scores in both)
-        return low, high
+        _check_alike(both[0], both[1], size, image_id)
+        return np.moveaxis(both[0].planes, 0, -1), np.moveaxis(both[1].planes, 0, -1)
 
 
 def cell_labels(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -94,7 +93,7 @@ def _check_alike(low: Scores, high: Scores, size: tuple[int, int], image_id: str
     same = np.array_equal(low.keys, high.keys)
     if not same or low.planes.shape[1:] != size or high.planes.shape[1:] != size:
         raise DataError(
-            f"scores of image {image_id!r}, {size[1]}x{size[0]} pixels: have the keys {low.keys.tolist()} and "
-            f"{high.keys.tolist()} and the shapes {low.planes.shape} and {high.planes.shape} at the two "
-            "alphas; delete both files and run the stage crf again"
+            f"scores of image {image_id!r}, {size[1]}x{size[0]} pixels: the two alphas have the keys "
+            f"{low.keys.tolist()} and {high.keys.tolist()} and the shapes {low.planes.shape} and "
+            f"{high.planes.shape}; delete both files and run the stage crf again"
         )

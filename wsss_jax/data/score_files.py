@@ -38,7 +38,7 @@ def read_scores(path: str | os.PathLike[str], image_id: str, stage: str) -> Scor
         raise DataError(f"{where} is damaged; delete it and run the stage {stage} again") from e
     if planes.ndim != 3 or keys.shape != planes.shape[:1] or not len(keys) or keys[0] != -1:
         raise DataError(
-            f"{where} has keys {keys.tolist()} for scores of shape {planes.shape}; expected [K + 1, H, W] with "
-            f"the background's key -1 first; delete it and run the stage {stage} again"
+            f"{where} has keys {keys.tolist()} for scores of shape {planes.shape}; expected [K + 1, H, W] "
+            f"with the background's key -1 first; delete it and run the stage {stage} again"
         )
     return Scores(keys, planes)

@@ -1,4 +1,4 @@
-"""The host's side of pseudo masks, NumPy only: scores for a walk to start from, and masks of what it gives."""
+"""The host's side of pseudo masks, NumPy only: what a walk starts from, and masks of what it gives."""
 
 import io
 

@@ -42,8 +42,8 @@ class WalkSettings:
             raise ConfigError(f"walk.method is {self.method!r}: must be 'stencil' or 'chebyshev'")
         if self.beta <= 0 or not 0 <= self.logt <= 16 or not 0 < self.tolerance < 1:
             raise ConfigError(
-                f"walk.beta {self.beta}, logt {self.logt}, tolerance {self.tolerance}: beta must be positive, "
-                "logt an integer of 0..16 and tolerance between 0 and 1"
+                f"walk.beta {self.beta}, logt {self.logt}, tolerance {self.tolerance}: beta must be positive,"
+                " logt an integer of 0..16 and tolerance between 0 and 1"
             )
 
 
@@ -95,8 +95,8 @@ def walk_chebyshev(
 ) -> jax.Array:
     """x (A D^-1)^steps by the first terms of its Chebyshev series: 85 of 256 at the default tolerance.
 
-    S = D^-1/2 A D^-1/2 has eigenvalues in [-1, 1], where S^t = sum of c_k T_k(S) with positive c_k that add up
-    to 1 and fall quickly beyond sqrt(t); the first ones are used, until the others add up to less than
+    S = D^-1/2 A D^-1/2 has eigenvalues in [-1, 1], where S^t = sum of c_k T_k(S) with positive c_k that add
+    up to 1 and fall quickly beyond sqrt(t); the first ones are used, until the others add up to less than
     `tolerance`. Beside float32's rounding, the error at pixel p is then at most
 
         tolerance * ||D^1/2 x|| / sqrt(D_p),    D_p = 1 + the affinities of p, at most 1 + 2 N,

@@ -25,8 +25,14 @@ from wsss_jax.sharding import data_mesh
 from wsss_jax.stages.layout import Layout
 
 # Settings that change neither the weights nor how they are reached; all others may not change within a run.
-_FREE = ("cam.", "eval.", "loader.", "log.", "report.", "checkpoint.", "classifier.cam.", "classifier.eval.")
-_FREE_KEYS = ("compilation_cache", "distributed", "dataset.root", "dataset.infer_split", "dataset.eval_split")
+_FREE = (
+    "cam.", "eval.", "walk.", "loader.", "log.", "report.", "checkpoint.", "classifier.cam.",
+    "classifier.eval.",
+)  # fmt: skip
+_FREE_KEYS = (
+    "refinement", "compilation_cache", "distributed", "dataset.root", "dataset.infer_split",
+    "dataset.eval_split",
+)  # fmt: skip
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 
 
@@ -78,7 +84,8 @@ def open_run(config: ConfigDict, workdir: str | Path) -> Run:
       RunError: the folder cannot be written.
     """
     validate(config)
-    run = Run(config, Layout(Path(workdir).expanduser().absolute()))
+    cams_from = Path(config.cams_from).expanduser().absolute() if config.cams_from else None
+    run = Run(config, Layout(Path(workdir).expanduser().absolute(), cams_from=cams_from))
     if run.layout.workdir.is_file():
         raise RunError(f"{run.layout.workdir} is a file; choose a folder with --workdir")
     _ = run.method, run.source  # what they refuse must leave no trace in the folder

@@ -49,7 +49,7 @@ def eval_cam(run: Run) -> None:
         config.eval.fixed_threshold,
         provenance=provenance,
         absent_classes=config.eval.absent_classes,
-        threshold_from=_other_metrics(config.eval.threshold_from),
+        threshold_from=other_metrics("eval.threshold_from", config.eval.threshold_from),
     )
     write_json(layout.metrics("eval_cam", split), metrics)
     run.say(describe(metrics))
@@ -72,14 +72,14 @@ def read_mask(run: Run, image_id: str) -> np.ndarray:
     return mask
 
 
-def read_cam(path: Path, image_id: str) -> Cam:
-    """Reads a CAM file; RunError if it is missing or damaged."""
-    require(path, f"CAMs of image {image_id!r}", "infer_cam")
+def read_cam(path: Path, image_id: str, stage: str = "infer_cam") -> Cam:
+    """Reads a CAM file; RunError, which names the stage that makes it, if it is missing or damaged."""
+    require(path, f"CAMs of image {image_id!r}", stage)
     try:
         with np.load(path, allow_pickle=False) as file:
             return file["keys"], file["cam"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path}: damaged; delete it and run the stage infer_cam again") from error
+        raise RunError(f"{path}: damaged; delete it and run the stage {stage} again") from error
 
 
 def _read_pair(run: Run, image_id: str) -> tuple[Cam, np.ndarray]:
@@ -88,13 +88,18 @@ def _read_pair(run: Run, image_id: str) -> tuple[Cam, np.ndarray]:
     )
 
 
-def _other_metrics(path: str) -> dict[str, Any] | None:
+def other_metrics(key: str, path: str) -> dict[str, Any] | None:
+    """The metrics of another split, whose best threshold is applied; ConfigError if unreadable.
+
+    Args:
+      key: of the configuration, for the message.
+      path: its value; '' for none.
+    """
     if not path:
         return None
     try:
         return json.loads(Path(path).expanduser().read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"config.eval.threshold_from={path!r}: not a metrics file; "
-            "give the metrics/eval_cam_<split>.json of a run"
+            f"config.{key}={path!r}: not a metrics file; give the metrics/<stage>_<split>.json of a run"
         ) from error

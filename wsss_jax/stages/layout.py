@@ -81,9 +81,13 @@ class Layout:
         """A picture of one class's map."""
         return self.workdir / "heat" / split_name(split) / f"{image_id}_{file_name(class_name)}.png"
 
+    def parts(self, split: str) -> Path:
+        """Folder of the pictures of InferCam's parts, for people."""
+        return self.workdir / "parts" / split_name(split)
+
     def part(self, split: str, image_id: str, number: int) -> Path:
         """A picture of one of InferCam's parts, 1 to 4, named as its authors' program names them."""
-        return self.workdir / "parts" / split_name(split) / f"{image_id}_{number}.jpg"
+        return self.parts(split) / f"{image_id}_{number}.jpg"
 
     def crf(self, split: str, alpha: float, image_id: str) -> Path:
         """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, H, W] of a CRF."""
@@ -103,9 +107,13 @@ class Layout:
         `stride` pixels, after the random walk."""
         return self.walked(split) / f"{image_id}.npz"
 
+    def pseudos(self, split: str) -> Path:
+        """Folder of a split's pseudo masks."""
+        return self.workdir / "pseudo" / split_name(split)
+
     def pseudo(self, split: str, image_id: str) -> Path:
         """A pseudo mask: palette PNG, 0 background, class index + 1, 255 void."""
-        return self.workdir / "pseudo" / split_name(split) / f"{image_id}.png"
+        return self.pseudos(split) / f"{image_id}.png"
 
     def metrics(self, stage: str, split: str) -> Path:
         """Scores of a stage."""

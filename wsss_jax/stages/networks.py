@@ -97,7 +97,8 @@ def load_variables(
     if network.state_dict in _WITH_BACKGROUND and _is_ordinary(variables):
         variables = add_background(variables)
     missing = (head for head in network.heads if head not in variables["params"])
-    heads = {*(run.config.model.fresh_heads if network.heads else ()), *missing}
+    # Of the heads to start fresh some may be another network's of the run: the classifier's, AffinityNet's.
+    heads = {*(set(run.config.model.fresh_heads) & set(network.heads)), *missing}
     if heads:
         variables = take_fresh(variables, fresh_variables(network, run.config.seed), heads)
     check_against(variables, variable_shapes(network), source=str(place))
@@ -159,7 +160,8 @@ def step_folder(path: str | Path) -> epath.Path:
     place = epath.Path(path)
     if (place / "meta").is_dir():
         return place
-    inside = [place, *sorted(place.glob("checkpoints/*"))]
+    # AffinityNet only refines what the network beside it has found; it is meant when named, not by the run.
+    inside = [place, *(p for p in sorted(place.glob("checkpoints/*")) if p.name != "affinity")]
     with_steps = [(folder, best_step(folder)) for folder in inside if steps(folder)]
     if len(with_steps) != 1:
         raise CheckpointError(

@@ -10,31 +10,51 @@ from ml_collections import ConfigDict
 
 from wsss_jax.errors import ConfigError
 from wsss_jax.interrupt import stop_on_signals
+from wsss_jax.stages.baseline import baseline, eval_both
 from wsss_jax.stages.classifier import classifier
 from wsss_jax.stages.cluster import cluster
 from wsss_jax.stages.context import Run, open_run
 from wsss_jax.stages.devices import configure_jax
+from wsss_jax.stages.eval_pseudo import eval_pseudo
 from wsss_jax.stages.evaluate import eval_cam
 from wsss_jax.stages.features import features
 from wsss_jax.stages.infer import infer_cam
+from wsss_jax.stages.random_walk import random_walk
 from wsss_jax.stages.report import report
+from wsss_jax.stages.response import infer_response
 from wsss_jax.stages.rounds import rounds
+from wsss_jax.stages.split import split
 from wsss_jax.stages.train import train
+from wsss_jax.stages.train_affinity import train_affinity
 
-STAGES: Mapping[str, Callable[[Run], None]] = {
+Stage = Callable[[Run], None]
+
+STAGES: Mapping[str, Stage] = {
     "classifier": classifier,
     "rounds": rounds,
     "features": features,
     "cluster": cluster,
     "train": train,
+    "split": split,
     "infer_cam": infer_cam,
     "eval_cam": eval_cam,
+    "train_affinity": train_affinity,
+    "random_walk": random_walk,
+    "eval_pseudo": eval_pseudo,
     "report": report,
 }
+# Where a method does a stage in its own way.
+VARIANTS: Mapping[str, Mapping[str, Stage]] = {
+    "infer_cam": {"classifier": baseline, "infer_cam": infer_response, "eval_cam": eval_both},
+}
+ON_REQUEST = ("split",)  # writes pictures for people; runs only where --stages names it
 # What can follow the stages of any method that makes CAMs; run by name, or by `config.refinement`.
-REFINEMENTS: Mapping[str, tuple[str, ...]] = {"none": ()}
+REFINEMENTS: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "random_walk": ("crf", "eval_crf", "train_affinity", "random_walk", "eval_pseudo"),
+}
 # The others read files, for which one host is enough.
-_ON_ALL_HOSTS = ("classifier", "rounds", "features", "train", "infer_cam")
+_ON_ALL_HOSTS = ("classifier", "rounds", "features", "train", "infer_cam", "train_affinity", "random_walk")
 
 
 def run_stages(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None = None) -> None:
@@ -59,7 +79,7 @@ def run_opened(run: Run, stages: Sequence[str] | None) -> None:
     for stage in _checked(run, stages):
         run.say(f"== {stage} ({run.layout.workdir.name})")
         if jax.process_index() == 0 or stage in _ON_ALL_HOSTS:
-            STAGES[stage](run)
+            VARIANTS.get(run.config.method, {}).get(stage, STAGES[stage])(run)
         if jax.process_count() > 1:  # the next stage reads what all of them wrote
             multihost_utils.sync_global_devices(f"{run.layout.workdir} {stage}")
 
@@ -70,7 +90,8 @@ def _checked(run: Run, stages: Sequence[str] | None) -> Sequence[str]:
     refining = list(dict.fromkeys(stage for chain in REFINEMENTS.values() for stage in chain))
     known = [*own, *refining, "report"]
     if stages is None:
-        stages = [*own, *REFINEMENTS[run.config.refinement], "report"]
+        wanted = [*own, *REFINEMENTS[run.config.refinement], "report"]
+        stages = [stage for stage in wanted if stage not in ON_REQUEST]
     for stage in stages:
         if stage not in known:
             near = difflib.get_close_matches(stage, known, n=1)

@@ -1,17 +1,21 @@
 """Stage `train`: the method's network, from its initial weights to its last epoch."""
 
+import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
 import optax
 
 from wsss_jax.data.lists import split_name
-from wsss_jax.data.loader import BatchLoader, steps_per_epoch
+from wsss_jax.data.loader import BatchLoader, MakeSample, steps_per_epoch
 from wsss_jax.data.source import label_matrix
 from wsss_jax.evaluation.confusion import mean_iou
 from wsss_jax.inference.predict import Predictor, plan_batches
 from wsss_jax.interrupt import stop_requested
-from wsss_jax.method import Variables
+from wsss_jax.method import Learner, Variables
 from wsss_jax.sharding import check_batch_size, to_host
 from wsss_jax.stages.context import Run
 from wsss_jax.stages.evaluate import new_sweep, read_mask
@@ -19,67 +23,114 @@ from wsss_jax.stages.infer import inference_settings, wanted_classes
 from wsss_jax.stages.networks import initial_variables
 from wsss_jax.stages.rounds import last_epoch
 from wsss_jax.stages.samples import training_sample
-from wsss_jax.training.checkpoints import Checkpoints
+from wsss_jax.training.checkpoints import Checkpoints, Restored
 from wsss_jax.training.loop import Plan, Trainer
 from wsss_jax.training.metrics import MetricWriter
 from wsss_jax.training.optimizer import polynomial_sgd
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What tells one training within a run from another.
+
+    Attributes:
+      method: networks and loss.
+      ids: the images.
+      sample: what is made of each.
+      plan: how long, and when to do what besides.
+      decay_steps: when the learning rate would be 0.
+      learning_rate: of pretrained weights; momentum, decay and power are those of section `optimizer`.
+      new_layers: times the learning rate.
+      logs: folder of train.jsonl.
+      start: variables of all networks as at the first step, or where a checkpoint goes on.
+      evaluate: makes the function by which the best epoch is chosen; called when there is something to train.
+    """
+
+    method: Learner
+    ids: tuple[str, ...]
+    sample: MakeSample
+    plan: Plan
+    decay_steps: int
+    learning_rate: float
+    new_layers: float
+    logs: Path
+    start: Callable[[Restored | None], Variables]
+    evaluate: Callable[[], Callable[[Variables, int], float | None]] | None = None
+
+
 def train(run: Run) -> None:
     """Trains or goes on training; does nothing if the last epoch is saved already."""
     config, method = run.config, run.method
-    processes = jax.process_count()
-    check_batch_size(config.batch_size, config.accumulation, jax.device_count(), processes)
+    check_batch_size(config.batch_size, config.accumulation, jax.device_count(), jax.process_count())
     ids = run.ids(config.dataset.train_split)
     label_matrix(run.source, ids)  # an image without label or with an unknown one shows before the first step
-    sample, plan = training_sample(run, ids), make_plan(run, len(ids))
-    checkpoints = Checkpoints(run.layout.checkpoints(method.trained))
-    restored = checkpoints.newest(run.say)
-    if restored is not None and restored.step >= plan.total_steps:
-        run.say(f"train: done already, {restored.step} steps")
-        return checkpoints.close()
-    trainer = Trainer(method, lambda groups: _optimizer(run, plan, groups), plan, run.mesh, checkpoints)
-    step = trainer.start(initial_variables(run, restored), restored)
-    epochs = f"{plan.total_epochs} epochs of {plan.steps_per_epoch} steps"
-    run.say(f"train: {len(ids)} images, {epochs}, from step {step}")
-    writer = MetricWriter(run.layout.logs, step, config.log.tensorboard)
-    loader = BatchLoader(
-        sample,
-        ids,
-        batch_size=config.batch_size // processes,
-        seed=config.seed,
-        start_batch=step,
-        workers=config.loader.workers,
-        threads=config.loader.threads,
-        process_index=jax.process_index(),
-        process_count=processes,
-    )
-    with loader:
-        trainer.run(loader, writer, evaluator(run) if config.eval.every_epochs else None)
-    writer.close()
-    checkpoints.close()
-
-
-def make_plan(run: Run, images: int) -> Plan:
-    """How long this run trains on so many images."""
-    config, method = run.config, run.method
-    meta = {
-        "method": config.method,
-        "network": method.trained,
-        "classes": list(run.source.classes),
-        "config": config.to_json_best_effort(),
-    }
-    return Plan(
+    plan = Plan(
         batch_size=config.batch_size,
         accumulation=config.accumulation,
-        steps_per_epoch=steps_per_epoch(images, config.batch_size),
+        steps_per_epoch=steps_per_epoch(len(ids), config.batch_size),
         total_epochs=last_epoch(config),
         seed=config.seed,
         log_every=config.log.every_steps,
         save_every=config.checkpoint.every_steps,
         evaluate_every=config.eval.every_epochs,
-        meta=meta,
+        meta=describe(run, method),
     )
+    run_training(
+        run,
+        Training(
+            method=method,
+            ids=ids,
+            sample=training_sample(run, ids),
+            plan=plan,
+            decay_steps=plan.steps_per_epoch * config.total_epochs,
+            learning_rate=config.optimizer.learning_rate,
+            new_layers=config.optimizer.new_layers,
+            logs=run.layout.logs,
+            start=lambda restored: initial_variables(run, restored),
+            evaluate=(lambda: evaluator(run)) if config.eval.every_epochs else None,
+        ),
+    )
+
+
+def run_training(run: Run, training: Training) -> None:
+    """Trains or goes on training; does nothing if the last epoch is saved already."""
+    config, method, plan = run.config, training.method, training.plan
+    checkpoints = Checkpoints(run.layout.checkpoints(method.trained))
+    restored = checkpoints.newest(run.say)
+    if restored is not None and restored.step >= plan.total_steps:
+        run.say(f"{plan.stage}: done already, {restored.step} steps")
+        return checkpoints.close()
+    optimizer = functools.partial(_optimizer, run, training)
+    trainer = Trainer(method, optimizer, plan, run.mesh, checkpoints)
+    step = trainer.start(training.start(restored), restored)
+    epochs = f"{plan.total_epochs} epochs of {plan.steps_per_epoch} steps"
+    run.say(f"{plan.stage}: {len(training.ids)} images, {epochs}, from step {step}")
+    writer = MetricWriter(training.logs, step, config.log.tensorboard)
+    loader = BatchLoader(
+        training.sample,
+        training.ids,
+        batch_size=plan.batch_size // jax.process_count(),
+        seed=config.seed,
+        start_batch=step,
+        workers=config.loader.workers,
+        threads=config.loader.threads,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    with loader:
+        trainer.run(loader, writer, training.evaluate() if training.evaluate else None)
+    writer.close()
+    checkpoints.close()
+
+
+def describe(run: Run, method: Learner) -> dict[str, Any]:
+    """What is saved with every checkpoint about network and run."""
+    return {
+        "method": run.config.method,
+        "network": method.trained,
+        "classes": list(run.source.classes),
+        "config": run.config.to_json_best_effort(),
+    }
 
 
 def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
@@ -112,14 +163,14 @@ def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
     return evaluate
 
 
-def _optimizer(run: Run, plan: Plan, groups: Mapping[str, str]) -> optax.GradientTransformation:
+def _optimizer(run: Run, training: Training, groups: Mapping[str, str]) -> optax.GradientTransformation:
     settings = run.config.optimizer
     return polynomial_sgd(
         groups,
-        learning_rate=settings.learning_rate,
+        learning_rate=training.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         power=settings.power,
-        max_step=plan.steps_per_epoch * run.config.total_epochs,
-        new_layers=settings.new_layers,
+        max_step=training.decay_steps,
+        new_layers=training.new_layers,
     )

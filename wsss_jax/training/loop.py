@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from wsss_jax.errors import CheckpointError, RunError
 from wsss_jax.interrupt import stop_here, stop_requested
-from wsss_jax.method import Method, Variables
+from wsss_jax.method import Learner, Variables
 from wsss_jax.progress import Progress
 from wsss_jax.sharding import put_batch, replicated
 from wsss_jax.training.checkpoints import Checkpoints, Restored
@@ -42,6 +42,8 @@ class Plan:
     log_every: int  # steps
     save_every: int = 0  # steps, besides every end of an epoch; 0 = no more
     evaluate_every: int = 0  # epochs; 0 = never
+    stage: str = "train"  # what the progress line calls it
+    rate_key: str = "optimizer.learning_rate"  # of the configuration, to be lowered when the loss explodes
     meta: Mapping[str, Any] = field(default_factory=dict)  # saved with every checkpoint
 
     @property
@@ -55,7 +57,7 @@ class Trainer:
 
     def __init__(
         self,
-        method: Method,
+        method: Learner,
         optimizer: Callable[[Mapping[str, str]], optax.GradientTransformation],
         plan: Plan,
         mesh: Mesh,
@@ -121,7 +123,7 @@ class Trainer:
         plan, step = self._plan, int(self._state.step)
         if step and step % plan.steps_per_epoch == 0 and not self._scored:
             self._score_now(step, evaluate)
-        line = Progress("train", plan.total_steps, step, "steps")
+        line = Progress(plan.stage, plan.total_steps, step, "steps")
         clock = _Clock(plan.batch_size, step)
         for batch in _ahead(itertools.islice(batches, plan.total_steps - step), self._put):
             self._state = self._step(self._state, self._frozen, batch, self._key)
@@ -199,7 +201,7 @@ class Trainer:
         )
         return (
             f"{what} became infinite or NaN between steps {self._last_logged(step)} and {step}; {good}; "
-            "lower --config.optimizer.learning_rate or look at the images of these steps"
+            f"lower --config.{self._plan.rate_key} or look at the images of these steps"
         )
 
     def _agreed_to_stop(self, step: int) -> bool:

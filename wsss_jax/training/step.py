@@ -10,7 +10,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
-from wsss_jax.method import Method, Metrics, Progress, Variables
+from wsss_jax.method import Learner, Metrics, Progress, Variables
 from wsss_jax.ops.normalise import normalise_crops
 from wsss_jax.sharding import replicated
 
@@ -28,7 +28,7 @@ class TrainState:
     totals: Metrics  # sums of the metrics since the last log line, so that no step waits for the host
 
 
-def partition(variables: Variables, method: Method) -> tuple[FlatVariables, FlatVariables]:
+def partition(variables: Variables, method: Learner) -> tuple[FlatVariables, FlatVariables]:
     """Splits variables into those that learn and those that never change, both flat by path."""
     flat = flatten_dict(variables, sep="/")
     frozen = {path: x for path, x in flat.items() if method.group(tuple(path.split("/"))) == "frozen"}
@@ -41,7 +41,7 @@ def merge(trainable: FlatVariables, frozen: FlatVariables) -> Variables:
 
 
 def make_train_step(
-    method: Method,
+    method: Learner,
     optimizer: optax.GradientTransformation,
     steps_per_epoch: int,
     mesh: Mesh,
@@ -75,7 +75,7 @@ def _prepare(batch: Batch) -> dict[str, jax.Array]:
 
 
 def _gradients(
-    method: Method,
+    method: Learner,
     trainable: FlatVariables,
     frozen: FlatVariables,
     batch: Batch,

@@ -1,0 +1,183 @@
+"""Stage `random_walk`: CAMs carried along AffinityNet's affinities, and the pseudo masks that they give."""
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from wsss_jax.data.lists import sha256, split_name
+from wsss_jax.data.pool import map_ordered
+from wsss_jax.data.score_files import read_scores
+from wsss_jax.errors import DataError, RunError, UserError
+from wsss_jax.evaluation.confusion import check_planes
+from wsss_jax.files import write_json, write_whole
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
+from wsss_jax.interrupt import stop_here
+from wsss_jax.methods import affinity_net
+from wsss_jax.models.resnet38 import STRIDE
+from wsss_jax.progress import Progress
+from wsss_jax.refine.pseudo import foreground_shares, label_map, palette_png, upsample, walk_seeds
+from wsss_jax.refine.walk import WalkSettings
+from wsss_jax.refine.walker import Refused, Walked, Walker, WalkInput
+from wsss_jax.stages.batches import write_batches
+from wsss_jax.stages.context import Run, require
+from wsss_jax.stages.evaluate import read_cam
+from wsss_jax.stages.infer import record_in
+from wsss_jax.stages.train_affinity import affinity_variables
+
+_NAMED = 8  # refused images that the message at the end lists
+
+
+def random_walk(run: Run) -> None:
+    """Walks the CAMs that have not been walked yet, and draws the masks that are missing or of another level.
+
+    Raises:
+      RunError: the folder holds scores of other weights or settings, or some CAMs cannot be used (at the end,
+        when all others are done).
+    """
+    split, method = run.config.dataset.infer_split, affinity_net(run.config)
+    ids = run.ids(split)
+    require(run.layout.cams(split) / "settings.json", "CAMs", "infer_cam")
+    variables, weights = affinity_variables(run, method)
+    record_in(run.layout.walked(split), _scores_settings(run, ids, weights), "walked scores")
+    batches = _plan(run, ids)
+    todo = [batch for batch in batches if not _done(run, batch)]
+    run.say(f"random_walk {split_name(split)}: {len(ids)} images, {_describe(run)}")
+    refused: list[Refused] = []
+    if todo:
+        settings = run.config.walk
+        walker = Walker(
+            method.network, method.radius, walk_settings(run), run.local_mesh, settings.batch_size
+        )
+        load = functools.partial(load_input, run)
+        results = walker.walk(variables, todo, load, run.config.loader.threads)
+        rate = write_batches("random_walk", batches, todo, results, functools.partial(_keep, run, refused))
+        run.say(f"random_walk {split_name(split)}: {rate:.1f} images/s")
+    _draw_masks(run, [image_id for batch in batches for image_id in batch.image_ids])
+    if refused:
+        raise RunError(_list_refused(refused, len(ids)))
+
+
+def walk_settings(run: Run) -> WalkSettings:
+    """Section `walk` of the configuration."""
+    c = run.config.walk
+    return WalkSettings(beta=c.beta, logt=c.logt, method=c.method)
+
+
+def load_input(run: Run, image_id: str) -> WalkInput | Refused:
+    """Reads a picture and its CAMs; what cannot be used is refused by name."""
+    split = run.config.dataset.infer_split
+    try:
+        image = run.source.image(image_id)
+        path = run.layout.cam(split, image_id)
+        keys, cam = read_cam(path, image_id)
+        what = f"{path} (image {image_id!r})"
+        check_planes(cam, keys, 0, len(run.source.classes), what)
+        if cam.shape[1:] != image.shape[:2]:
+            raise DataError(
+                f"{what} is {cam.shape[2]}x{cam.shape[1]} pixels, but the image is "
+                f"{image.shape[1]}x{image.shape[0]}"
+            )
+    except UserError as error:
+        return Refused(image_id, str(error))
+    seeds = walk_seeds(cam, run.config.walk.alpha, STRIDE)
+    return WalkInput(image_id, image, np.concatenate([[-1], keys]).astype(np.int32), seeds)
+
+
+def mask_of(run: Run, image_id: str) -> np.ndarray:
+    """The pseudo mask uint8[H, W] of an image's walked scores at `walk.fixed_threshold`."""
+    keys, shares = read_shares(run, image_id)
+    return label_map(shares, keys, run.config.walk.fixed_threshold)
+
+
+def read_shares(run: Run, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+    """Classes int32[K] and their shares float32[K, H, W] against background, at the picture's size."""
+    path = run.layout.pseudo_scores(run.config.dataset.infer_split, image_id)
+    scores = read_scores(path, image_id, "random_walk")
+    return scores.keys[1:], foreground_shares(upsample(scores.planes, STRIDE, run.source.size(image_id)))
+
+
+def _plan(run: Run, ids: Sequence[str]) -> list[PlannedBatch]:
+    """This host's batches."""
+    cam, walk = run.config.cam, run.config.walk
+    settings = InferenceSettings(
+        scales=(1.0,),
+        flip=False,
+        class_filter="given",
+        batch_size=walk.batch_size,
+        max_buckets=cam.max_buckets,
+    )
+    return plan_batches(run.source, ids, settings)[jax.process_index() :: jax.process_count()]
+
+
+def _done(run: Run, batch: PlannedBatch) -> bool:
+    split = run.config.dataset.infer_split
+    return all(run.layout.pseudo_scores(split, image_id).exists() for image_id in batch.image_ids)
+
+
+def _keep(run: Run, refused: list[Refused], result: Walked | Refused) -> None:
+    """Writes the scores of an image, or notes that there are none."""
+    if isinstance(result, Refused):
+        return refused.append(result)
+    path = run.layout.pseudo_scores(run.config.dataset.infer_split, result.image_id)
+    write_whole(path, lambda file: np.savez(file, keys=result.keys, scores=result.scores))
+
+
+def _draw_masks(run: Run, ids: Sequence[str]) -> None:
+    """Draws the masks of all images that have scores; those that are there stay if they are of this level."""
+    split, level = run.config.dataset.infer_split, run.config.walk.fixed_threshold
+    note = run.layout.pseudos(split) / "settings.json"
+    settings = {"level": level, **json.loads((run.layout.walked(split) / "settings.json").read_text())}
+    fresh = note.exists() and json.loads(note.read_text()) == settings
+    todo = [
+        image_id
+        for image_id in ids
+        if run.layout.pseudo_scores(split, image_id).exists()
+        and not (fresh and run.layout.pseudo(split, image_id).exists())
+    ]
+    line = Progress("masks", len(todo))
+    draw = functools.partial(_draw, run)
+    for done, _ in enumerate(map_ordered(draw, todo, threads=run.config.loader.threads), 1):
+        line.update(done)
+        stop_here(f"random_walk has drawn {done} of {len(todo)} masks")
+    line.end()
+    if jax.process_index() == 0:
+        write_json(note, settings)
+
+
+def _draw(run: Run, image_id: str) -> None:
+    content = palette_png(mask_of(run, image_id))
+    path = run.layout.pseudo(run.config.dataset.infer_split, image_id)
+    write_whole(path, lambda file: file.write(content))
+
+
+def _scores_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str, Any]:
+    """What the scores were made with: how the CAMs were, AffinityNet's weights, and the walk."""
+    split, walk = run.config.dataset.infer_split, run.config.walk
+    cams = json.loads((run.layout.cams(split) / "settings.json").read_text())
+    return {
+        **cams,
+        "list_sha256": sha256(ids),
+        "cam_weights_sha256": cams["weights_sha256"],
+        "weights_sha256": weights_sha256,
+        "stride": STRIDE,
+        "radius": run.config.affinity.radius,
+        **{f"walk_{key}": walk[key] for key in ("alpha", "beta", "logt", "method")},
+    }
+
+
+def _describe(run: Run) -> str:
+    c = run.config.walk
+    return f"2^{c.logt} steps ({c.method}), beta {c.beta:g}, background alpha {c.alpha:g}"
+
+
+def _list_refused(refused: Sequence[Refused], images: int) -> str:
+    names = ", ".join(repr(item.image_id) for item in refused[:_NAMED])
+    more = f" and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    return (
+        f"random_walk: {len(refused)} of {images} images have no pseudo mask: {names}{more}; "
+        f"the first: {refused[0].reason}; the others are done"
+    )
