@@ -19,14 +19,28 @@ def write_batches(
     results: Iterable[Sequence[Result]],
     write: Callable[[Result], None],
 ) -> float:
-    """Writes each batch's results, in threads, and shows the progress.
+    """`write_results` for a plan of batches, `todo` being those of it that are not done yet."""
+    total = count_images(batches)
+    return write_results(stage, total, total - count_images(todo), results, write)
+
+
+def write_results(
+    stage: str,
+    total: int,
+    done: int,
+    results: Iterable[Sequence[Result]],
+    write: Callable[[Result], None],
+    note: Callable[[], str] | None = None,
+) -> float:
+    """Writes results, in threads, and shows the progress.
 
     Args:
       stage: its name.
-      batches: the whole plan.
-      todo: those of it that are not done yet.
-      results: of each batch of `todo`, in order, one result per image; computed as they are asked for.
+      total: number of images.
+      done: those of them that were done before.
+      results: one for each of the other images, some at a time; computed as they are asked for.
       write: writes one result.
+      note: what else the progress line should say.
 
     Returns:
       Images per second.
@@ -34,16 +48,14 @@ def write_batches(
     Raises:
       Interrupted: a signal asked to stop; what was computed is written.
     """
-    total = count_images(batches)
-    done = total - count_images(todo)
     line = Progress(stage, total, done)
     with ThreadPoolExecutor(_WRITERS) as pool:
         writing: list[Future[None]] = []
-        for batch in results:
+        for several in results:
             _finish(writing)
-            writing = [pool.submit(write, result) for result in batch]
-            done += len(batch)
-            line.update(done)
+            writing = [pool.submit(write, result) for result in several]
+            done += len(several)
+            line.update(done, f"{line.rate():.1f}/s  {note()}" if note else "")
             stop_here(f"{stage} has written {done} of {total} images")
         _finish(writing)
     line.end()

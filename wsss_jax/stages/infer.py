@@ -5,20 +5,39 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.errors import RunError
 from wsss_jax.files import write_json, write_whole
-from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Prediction, Predictor, plan_batches
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Predictor, plan_batches
 from wsss_jax.methods.sc_cam import binarised
+from wsss_jax.report.overlay import cam_overlay
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.context import Run, given_classes
 from wsss_jax.stages.networks import result_variables
+
+
+class CamResult(Protocol):
+    """What is written of a picture: `Prediction`s and InferCam's `Response`s are such."""
+
+    @property
+    def image_id(self) -> str:
+        """Of the picture."""
+
+    @property
+    def keys(self) -> np.ndarray:
+        """int32[K], classes."""
+
+    @property
+    def cam(self) -> np.ndarray:
+        """float32[K, H, W], 0..1."""
+
 
 # Keys of section `cam` that only one method reads, and that its folder of CAMs depends on.
 _METHOD_KEYS = {"sc_cam": ("sc_cam_maps", "sc_cam_binarised")}
@@ -44,7 +63,7 @@ def infer_cam(run: Run) -> None:
         return run.say(f"infer_cam {split}: done already")
     predictor = Predictor(run.method, run.local_mesh, settings)
     predictions = predictor.predict(variables, run.source, todo, wanted_classes(run, ids))
-    rate = write_batches("infer_cam", batches, todo, predictions, functools.partial(_write, run))
+    rate = write_batches("infer_cam", batches, todo, predictions, functools.partial(write_cam, run))
     run.say(f"infer_cam {split}: {rate:.1f} images/s, {predictor.program.compiled} compiled program(s)")
 
 
@@ -109,16 +128,27 @@ def _done(run: Run, batch: PlannedBatch) -> bool:
     return all(run.layout.cam(split, image_id).exists() for image_id in batch.image_ids)
 
 
-def _write(run: Run, prediction: Prediction) -> None:
+def write_cam(run: Run, result: CamResult) -> None:
+    """Writes all files of one picture's maps."""
     split = run.config.dataset.infer_split
+    if run.config.cam.heat_maps:
+        _write_heat_maps(run, result)
     if run.config.cam.export_npy:
-        cams = binarised(prediction.cam) if run.config.cam.sc_cam_binarised else prediction.cam
-        maps = {int(key): cam for key, cam in zip(prediction.keys, cams, strict=True)}
+        cams = binarised(result.cam) if run.config.cam.sc_cam_binarised else result.cam
+        maps = {int(key): cam for key, cam in zip(result.keys, cams, strict=True)}
         content = io.BytesIO()
         np.save(content, np.array(maps, dtype=object), allow_pickle=True)
-        path = run.layout.cam_npy(split, prediction.image_id)
+        path = run.layout.cam_npy(split, result.image_id)
         write_whole(path, lambda file: file.write(content.getbuffer()))
-    path = run.layout.cam(
-        split, prediction.image_id
-    )  # last, for this is the file that says that the image is done
-    write_whole(path, lambda file: np.savez(file, keys=prediction.keys, cam=prediction.cam))
+    path = run.layout.cam(split, result.image_id)  # last, for this is the file that says that it is done
+    write_whole(path, lambda file: np.savez(file, keys=result.keys, cam=result.cam))
+
+
+def _write_heat_maps(run: Run, result: CamResult) -> None:
+    image = run.source.image(result.image_id)
+    for key, cam in zip(result.keys, result.cam, strict=True):
+        path = run.layout.heat_map(
+            run.config.dataset.infer_split, result.image_id, run.source.classes[int(key)]
+        )
+        picture = Image.fromarray(cam_overlay(image, cam))
+        write_whole(path, lambda file, picture=picture: picture.save(file, format="PNG"))  # type: ignore[misc]

@@ -89,9 +89,13 @@ class Layout:
         """A picture of one of InferCam's parts, 1 to 4, named as its authors' program names them."""
         return self.parts(split) / f"{image_id}_{number}.jpg"
 
+    def crfs(self, split: str, alpha: float) -> Path:
+        """Folder of a split's scores after a dense CRF with background (1 - max)^alpha."""
+        return self.workdir / "crf" / split_name(split) / alpha_name(alpha)
+
     def crf(self, split: str, alpha: float, image_id: str) -> Path:
         """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, H, W] of a CRF."""
-        return self.workdir / "crf" / split_name(split) / alpha_name(alpha) / f"{image_id}.npz"
+        return self.crfs(split, alpha) / f"{image_id}.npz"
 
     @property
     def affinity_logs(self) -> Path:
@@ -115,9 +119,14 @@ class Layout:
         """A pseudo mask: palette PNG, 0 background, class index + 1, 255 void."""
         return self.pseudos(split) / f"{image_id}.png"
 
+    @property
+    def all_metrics(self) -> Path:
+        """Folder of the scores of all stages."""
+        return self.workdir / "metrics"
+
     def metrics(self, stage: str, split: str) -> Path:
         """Scores of a stage."""
-        return self.workdir / "metrics" / f"{stage}_{split_name(split)}.json"
+        return self.all_metrics / f"{stage}_{split_name(split)}.json"
 
 
 def alpha_name(alpha: float) -> str:

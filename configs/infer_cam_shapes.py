@@ -1,0 +1,18 @@
+"""`infer_cam` (InferCam) on the built-in data, with the ordinary classifier that it asks.
+
+    python -m wsss_jax.main --config=configs/infer_cam_shapes.py
+
+The pictures are drawn, so there is no published score; docs/methods.md has what was measured.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cam_shapes
+
+
+def get_config() -> ConfigDict:
+    """Returns the settings: those of configs/cam_shapes.py, by which the classifier is trained."""
+    c = cam_shapes.get_config()
+    c.method = "infer_cam"
+    c.infer_cam.max_buckets = 4  # few pictures: compiling costs more than padding
+    return c
