@@ -1,5 +1,7 @@
 """A small made report with hostile names, shared by the tests of the page and of the browser."""
 
+import dataclasses
+
 import numpy as np
 
 from wsss_jax.evaluation import (
@@ -80,6 +82,39 @@ def make_report(**changes):
         "training": [Series(name="loss", x=[0, 10, 20, 30], y=[1.0, 0.5, float("nan"), 0.25])],
     }
     return ReportData(**(values | changes))
+
+
+PSEUDO = "pseudo <masks>"
+
+
+def make_stages_report():
+    """A report of more stages than have headlines, with label maps beside the CAMs and terms of the loss."""
+    report = make_report()
+    confusion, shares = ConfusionMatrix(num_classes=3), ThresholdSweep(num_classes=3, thresholds=(0.4, 0.5))
+    items = []
+    for item in report.gallery:
+        labels = np.where(item.mask == 255, 0, item.mask).astype(np.uint8)
+        labels[:, :5] = 255
+        confusion.add(np.where(labels == 255, 0, labels).astype(np.uint8), item.mask)
+        cam = item.cams[NAMES[0]]
+        shares.add(cam.cam, cam.keys, item.mask)
+        items.append(dataclasses.replace(item, labels={"CRF, alpha 4": labels, PSEUDO: labels}))
+    crf = summarise_labels(confusion, provenance=provenance(stage="eval_crf", crf="alpha 4"))
+    other = {**report.results[0].metrics, "split": "val", "oracle": {"threshold": 0.4}}
+    walked = summarise(shares, 0.5, provenance=provenance(stage="eval_pseudo"), threshold_from=other)
+    stages = [
+        *report.results,
+        Result(name="CRF, alpha 4", metrics=crf),
+        Result(name="CRF, alpha 24", metrics=crf),
+        Result(name=PSEUDO, metrics=walked, threshold="share against background"),
+    ]
+    return dataclasses.replace(
+        report,
+        results=[stages[i] for i in (0, 1, 2, 4)],
+        stages=stages,
+        gallery=items,
+        terms=[Series(name=name, x=[0, 10], y=[1.0, 0.5]) for name in ("cls", "er <i>")],
+    )
 
 
 def make_label_map_report():

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.sample import HOSTILE_ID, NAMES, THRESHOLDS, make_label_map_report, make_report
+from tests.report.sample import (
+    HOSTILE_ID,
+    NAMES,
+    PSEUDO,
+    THRESHOLDS,
+    make_label_map_report,
+    make_report,
+    make_stages_report,
+)
 from wsss_jax.report import voc_palette, write_report
 from wsss_jax.report.gallery import score_maps
 
@@ -216,6 +224,32 @@ def test_page_fits_its_window_in_both_schemes(driver, report, tmp_path, width, s
     assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 50  # not blank: text, cards and colours
     corner = shot[2, 2].mean()
     assert corner > 230 if scheme == "light" else corner < 40
+    assert driver.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_many_stages_fit_the_window(driver, tmp_path, width):
+    show(driver, tmp_path, make_stages_report(), width=width)
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    # The table needs no scrolling either, as long as its names are of usual length.
+    assert driver.execute_script(
+        "const t = document.querySelector('.table'); return t.scrollWidth <= t.clientWidth"
+    )
+    Select(driver.find_element("id", "order-by")).select_by_visible_text(PSEUDO)
+    assert driver.get_log("browser") == []
+
+
+def test_cards_of_label_maps_alone_are_sorted(driver, tmp_path):
+    label_maps = make_label_map_report()
+    items = [
+        dataclasses.replace(item, cams={}, labels={"seg": np.full_like(item.mask, label)})
+        for item, label in zip(make_report().gallery, (0, 3, 1), strict=True)
+    ]
+    show(driver, tmp_path, dataclasses.replace(label_maps, gallery=items))
+    cards = driver.find_elements("css selector", ".card")
+    scores = [float(card.get_attribute("data-scores")) for card in cards]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) == 3
+    assert len(driver.find_elements("css selector", ".stack .under")) == 2 * len(cards)
     assert driver.get_log("browser") == []
 
 

@@ -1,57 +1,29 @@
 import base64
+import dataclasses
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.page import Page
 from tests.report.sample import (
     CLASSES,
     HOSTILE_ID,
     NAMES,
+    PSEUDO,
     THRESHOLDS,
     make_items,
     make_label_map_report,
     make_report,
+    make_stages_report,
 )
+from wsss_jax.evaluation import image_label_miou
 from wsss_jax.report import Figure, GalleryCam, GalleryItem, Series, select_gallery, voc_palette, write_report
 from wsss_jax.report.gallery import score_maps, thumbnail_size
 from wsss_jax.report.page import render
-
-VOID_TAGS = {"meta", "link", "img", "input", "path", "circle", "rect"}
-
-
-class Page(HTMLParser):
-    """Elements of a page as (tag, attributes), its texts, and a check that every element is closed."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.texts, self.open = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID_TAGS:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID_TAGS:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-    def all(self, tag, css_class=None):
-        found = [attrs for name, attrs in self.elements if name == tag]
-        return [a for a in found if css_class is None or css_class in (a.get("class") or "").split()]
 
 
 @pytest.fixture
@@ -210,6 +182,68 @@ def test_figures_follow_in_their_order_with_titles_and_captions():
         Figure(title="x", caption="", image=small[..., 0])
 
 
+def test_label_maps_stand_beside_the_cams():
+    report = make_stages_report()
+    page = Page(render(report))
+    pictures = page.all("img", "map")
+    assert len(pictures) == 3 * len(report.gallery)
+    for item, first in zip(report.gallery, range(0, 9, 3), strict=True):
+        for attrs in pictures[first + 1 : first + 3]:
+            np.testing.assert_array_equal(np.asarray(decode(attrs["src"])[1]), item.labels[PSEUDO])
+    assert pictures[1]["alt"] == f"label map by CRF, alpha 4 of a1: {CLASSES[0]}, {CLASSES[2]}"
+    item = report.gallery[0]
+    own = image_label_miou(item.labels[PSEUDO], item.mask, num_classes=3)
+    scores = page.all("article", "card")[0]["data-scores"].split()
+    assert scores[2:] == [f"{own:.6f}"] * 2
+    assert page.texts.count(f"mIoU {100 * own:.1f}") == 2
+    assert [attrs["value"] for attrs in page.all("option")][3:] == ["0", "1", "2", "3"]
+
+
+def test_every_stage_has_a_row_with_what_was_measured():
+    report = make_stages_report()
+    page = Page(render(report))
+    assert len(page.all("tr")) == 1 + len(report.stages)
+    assert [attrs["scope"] for attrs in page.all("th")] == ["col"] * 5 + ["row"] * 5
+    place = page.texts.index("eval_pseudo, train")
+    row = page.texts[place - 1 : place + 7]
+    fixed, chosen, oracle = (report.stages[-1].metrics[kind] for kind in ("fixed", "chosen", "oracle"))
+    assert row == [
+        PSEUDO,
+        "eval_pseudo, train",
+        f"{fixed['miou']:.2f}",
+        f"{chosen['miou']:.2f}",
+        "share against background 0.5, fixed",
+        "share against background 0.4, chosen on val",
+        f"{oracle['miou']:.2f} at {oracle['threshold']:g}",
+        "3",
+    ]
+    assert "none" in page.texts[page.texts.index("CRF, alpha 24") :][:4]
+
+
+def test_only_background_scores_share_the_plot():
+    report = make_stages_report()
+    page = Page(render(report))
+    assert [attrs["data-line"] for attrs in page.all("li") if "data-line" in attrs] == ["0", "1"]
+    assert script_data(page)["thresholds"] == list(THRESHOLDS)
+    assert "at share against background 0.5, fixed beforehand" in page.texts
+
+
+def test_terms_of_the_loss_have_a_plot_each():
+    page = Page(render(make_stages_report()))
+    assert [text for text in page.texts if text in ("cls", "er <i>")] == ["cls", "er <i>"]
+    assert sum("from 1 to 0.5 in 2 values" in attrs["aria-label"] for attrs in page.all("svg")) == 2
+
+
+def test_label_maps_without_cams_need_no_slider(label_map_report):
+    items = [
+        dataclasses.replace(item, cams={}, labels={"seg": np.zeros_like(item.mask)}) for item in make_items()
+    ]
+    page = Page(render(make_report(results=label_map_report.results, gallery=items)))
+    assert len(page.all("article", "card")) == 3
+    assert not [attrs for attrs in page.all("input") if attrs["id"] == "threshold"]
+    assert "slider" not in " ".join(text for text in page.texts if "function" not in text)
+
+
 def test_report_is_written_whole_and_alone(tmp_path, report):
     path = tmp_path / "report" / "index.html"
     write_report(path, report)
@@ -261,7 +295,7 @@ def test_select_gallery_takes_best_and_worst():
         (lambda r: {"results": [r.results[0]] * 2}, "different names"),
         (lambda r: {"classes": ("a", "b", "c")}, "other classes"),
         (lambda r: {"gallery": list(r.gallery) * 9}, "27 pictures"),
-        (lambda r: {"results": r.results[:1]}, r"has a CAM of 'OC-CSE <b>'"),
+        (lambda r: {"results": r.results[:1]}, r"has a map of 'OC-CSE <b>'"),
         (lambda r: {"training": [Series(name="l", x=[0], y=[1])] * 5}, "5 training curves"),
     ],
 )
@@ -283,6 +317,12 @@ def test_unusable_gallery_items_are_refused():
         item(mask=np.zeros((3, 2), np.uint8))
     with pytest.raises(ValueError, match="CAM 'x' of 'a1'"):
         item(cams={"x": GalleryCam(keys=np.array([0, 1]), cam=cam)})
+    with pytest.raises(ValueError, match=r"label map 'x' of 'a1' is uint8\[3, 2\], not uint8\[2, 3\]"):
+        item(labels={"x": np.zeros((3, 2), np.uint8)})
+    with pytest.raises(ValueError, match=r"label map 'classifier' of 'a1': label 4 outside 0\.\.3"):
+        make_report(gallery=[item(labels={NAMES[0]: np.full((2, 3), 4, np.uint8)})])
+    with pytest.raises(ValueError, match=r"a map of 'x'; the results"):
+        make_report(gallery=[item(labels={"x": np.zeros((2, 3), np.uint8)})])
     with pytest.raises(ValueError, match="keys outside"):
         make_report(gallery=[item(cams={NAMES[0]: GalleryCam(keys=np.array([3]), cam=cam)})])
     with pytest.raises(ValueError, match="series 'l' has 2 x and 1 y"):

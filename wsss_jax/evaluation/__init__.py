@@ -4,6 +4,7 @@ from wsss_jax.evaluation.confusion import (
     AbsentClasses,
     ConfusionMatrix,
     class_iou,
+    image_label_miou,
     labels_from_scores,
     mean_iou,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "class_iou",
     "describe",
     "describe_conditions",
+    "image_label_miou",
     "image_miou",
     "labels_from_scores",
     "mean_iou",

@@ -171,6 +171,19 @@ class ConfusionMatrix:
     __add__ = merge
 
 
+def image_label_miou(
+    labels: np.ndarray, mask: np.ndarray, *, num_classes: int, image_id: str = "?"
+) -> float | None:
+    """Mean IoU of one image's label map, in 0..1, over the classes in its truth or prediction.
+
+    Args and errors are those of `ConfusionMatrix.add`, but a predicted 255 counts as background. None where
+    all of the truth is void.
+    """
+    confusion = ConfusionMatrix(num_classes=num_classes, void_prediction="background")
+    confusion.add(labels, mask, image_id=image_id)
+    return float(mean_iou(confusion.counts, "ignore")) if confusion.counts.any() else None
+
+
 def check_num_classes(num_classes: int) -> None:
     """Raises ValueError unless the labels 1..C fit into uint8 beside background (0) and void (255)."""
     if not 1 <= num_classes <= 254:

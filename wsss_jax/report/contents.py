@@ -17,10 +17,17 @@ class Result:
     Attributes:
       name: distinguishes it in this report, for example `classifier` and `OC-CSE`.
       metrics: a dictionary as `wsss_jax.evaluation.summarise` or `summarise_labels` makes it.
+      threshold: what its thresholds are. Background scores share a plot and a slider; others have none.
     """
 
     name: str
     metrics: Mapping[str, Any]
+    threshold: str = "background score"
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether it was scored at many background scores."""
+        return self.threshold == "background score" and bool(self.metrics["thresholds"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,21 +68,22 @@ class GalleryItem:
       image: uint8[H, W, 3] RGB.
       mask: uint8[H, W] ground truth (0 background, c + 1 class c, 255 void), or None.
       cams: CAM by name of the result that it belongs to; not every result needs one.
+      labels: label map uint8[H, W], in the mask's labels, by name of the result that it belongs to.
     """
 
     image_id: str
     image: np.ndarray
     mask: np.ndarray | None
     cams: Mapping[str, GalleryCam]
+    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         size = self.image.shape[:2]
         check_picture(self.image, f"picture {self.image_id!r}")
-        if self.mask is not None and (self.mask.shape != size or self.mask.dtype != np.uint8):
-            raise ValueError(
-                f"mask of {self.image_id!r} is {self.mask.dtype}{list(self.mask.shape)}, "
-                f"not uint8{list(size)}"
-            )
+        if self.mask is not None:
+            check_labels(self.mask, size, f"mask of {self.image_id!r}")
+        for name, labels in self.labels.items():
+            check_labels(labels, size, f"label map {name!r} of {self.image_id!r}")
         for name, cam in self.cams.items():
             if cam.cam.shape != (len(cam.keys), *size):
                 raise ValueError(
@@ -110,10 +118,13 @@ class ReportData:
       title: heading of the page.
       summary: label -> text about the run: method, dataset, split, weights, date, versions.
       classes: the C foreground class names.
-      results: 1 to 4 results with different names, drawn in this order; the first one sorts the gallery.
+      results: 1 to 4 results with different names, drawn in this order as headlines, bars and curves; the
+        first one of which there are maps sorts the gallery.
       gallery: up to 24 pictures; `select_gallery` picks the best and the worst of a split.
       gallery_note: says how the pictures were picked.
+      stages: every scored stage, one row each of a table; any number.
       training: training curves, drawn in one plot; empty for none.
+      terms: the terms that a loss is the sum of, drawn in a small plot each.
       figures: further pictures, shown in this order below everything else.
     """
 
@@ -123,7 +134,9 @@ class ReportData:
     results: Sequence[Result]
     gallery: Sequence[GalleryItem] = ()
     gallery_note: str = ""
+    stages: Sequence[Result] = ()
     training: Sequence[Series] = ()
+    terms: Sequence[Series] = ()
     figures: Sequence[Figure] = ()
 
     def __post_init__(self) -> None:
@@ -143,9 +156,17 @@ class ReportData:
             self._check_item(item, names)
 
     def _check_item(self, item: GalleryItem, names: Sequence[str]) -> None:
-        for name, cam in item.cams.items():
+        for name in (*item.cams, *item.labels):
             if name not in names:
-                raise ValueError(f"picture {item.image_id!r} has a CAM of {name!r}; the results are {names}")
+                raise ValueError(f"picture {item.image_id!r} has a map of {name!r}; the results are {names}")
+        for name, labels in item.labels.items():
+            wrong = labels[(labels > len(self.classes)) & (labels != 255)]
+            if wrong.size:
+                raise ValueError(
+                    f"label map {name!r} of {item.image_id!r}: label {wrong[0]} outside "
+                    f"0..{len(self.classes)}"
+                )
+        for name, cam in item.cams.items():
             if len(cam.keys) and not 0 <= np.min(cam.keys) <= np.max(cam.keys) < len(self.classes):
                 raise ValueError(
                     f"CAM {name!r} of {item.image_id!r}: keys outside 0..{len(self.classes) - 1}"
@@ -174,3 +195,9 @@ def check_picture(image: np.ndarray, name: str) -> None:
     """ValueError if this is no RGB picture uint8[H, W, 3] with at least one pixel."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"{name} is {image.dtype}{list(image.shape)}, not uint8[H, W, 3]")
+
+
+def check_labels(labels: np.ndarray, size: tuple[int, ...], name: str) -> None:
+    """ValueError if this is no label map uint8[H, W] of the size."""
+    if labels.shape != size or labels.dtype != np.uint8:
+        raise ValueError(f"{name} is {labels.dtype}{list(labels.shape)}, not uint8{list(size)}")

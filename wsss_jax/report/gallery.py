@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from wsss_jax.evaluation import image_label_miou
 from wsss_jax.report import embed
 from wsss_jax.report.contents import GalleryCam, GalleryItem, ReportData
 from wsss_jax.report.overlay import cam_overlay, palette_png
@@ -52,83 +53,111 @@ def thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:
 def gallery_cards(report: ReportData) -> Iterator[str]:
     """One HTML card per picture, in the given order."""
     for item in report.gallery:
-        yield _card(item, report)
+        size = thumbnail_size(item.image.shape[:2])
+        picture = _Picture(item=item, image=embed.shrink(item.image, size), classes=report.classes)
+        yield _card(picture, [result.name for result in report.results])
 
 
 def shown_labels(report: ReportData) -> list[int]:
     """Labels (class index + 1) that occur in the gallery, ascending; without a gallery none."""
     labels: set[int] = set()
     for item in report.gallery:
-        if item.mask is not None:
-            labels.update(np.unique(item.mask).tolist())
+        for label_map in (item.mask, *item.labels.values()):
+            if label_map is not None:
+                labels.update(np.unique(label_map).tolist())
         for cam in item.cams.values():
             labels.update((np.asarray(cam.keys) + 1).tolist())
     return sorted(labels - {0, 255})
 
 
-def _card(item: GalleryItem, report: ReportData) -> str:
-    size = thumbnail_size(item.image.shape[:2])
-    image = embed.shrink(item.image, size)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Picture:
+    """A picture of the gallery, shrunk to uint8[h, w, 3], and the names of the classes."""
+
+    item: GalleryItem
+    image: np.ndarray
+    classes: Sequence[str]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]
+
+    def label_score(self, labels: np.ndarray) -> float | None:
+        """The picture's own mIoU of a label map, None without ground truth."""
+        item = self.item
+        if item.mask is None:
+            return None
+        return image_label_miou(labels, item.mask, num_classes=len(self.classes), image_id=item.image_id)
+
+    def label_figure(self, labels: np.ndarray, what: str, caption: str) -> str:
+        """A label map uint8[H, W] in VOC colours, described by the classes in it."""
+        shrunk = np.asarray(Image.fromarray(labels).resize(self.size[::-1], Image.Resampling.NEAREST))
+        present = [self.classes[label - 1] for label in np.unique(shrunk) if 0 < label <= len(self.classes)]
+        names = ", ".join(present) or "background only"
+        alt = escape(f"{what} of {self.item.image_id}: {names}")
+        picture = embed.img(embed.png_uri(palette_png(shrunk)), self.size, alt, "map")
+        return embed.figure(f'<div class="stack">{picture}</div>', escape(f"{caption}: {names}"))
+
+
+def _card(picture: _Picture, results: Sequence[str]) -> str:
+    item = picture.item
     groups, scores = [], []
-    for index, result in enumerate(report.results):
-        cam = item.cams.get(result.name)
-        scores.append("-" if cam is None or cam.miou is None else f"{cam.miou:.6f}")
-        if cam is not None:
-            groups.append(_result_group(item.image_id, cam, index, result.name, image, size, report.classes))
+    for index, name in enumerate(results):
+        score = None
+        if name in item.labels:
+            score = picture.label_score(item.labels[name])
+            shown = picture.label_figure(item.labels[name], f"label map by {name}", "label map")
+            groups.append(_group(index, name, score, shown))
+        if name in item.cams:
+            score = item.cams[name].miou
+            groups.append(_group(index, name, score, *_cam_figures(picture, item.cams[name], name)))
+        scores.append("-" if score is None else f"{score:.6f}")
     return (
         f'<article class="card" data-id="{escape(item.image_id)}" '
         f'data-scores="{" ".join(scores)}">'
-        f"{_picture_group(item, image, size, report.classes)}"
-        f'<div class="groups">{"".join(groups)}</div></article>'
+        f'{_picture_group(picture)}<div class="groups">{"".join(groups)}</div></article>'
     )
 
 
-def _picture_group(
-    item: GalleryItem, image: np.ndarray, size: tuple[int, int], classes: Sequence[str]
-) -> str:
-    name = escape(item.image_id)
-    figures = [embed.figure(embed.img(_jpeg(image), size, f"picture {name}", "photo"), "picture")]
-    if item.mask is not None:
-        mask = np.asarray(Image.fromarray(item.mask).resize(size[::-1], Image.Resampling.NEAREST))
-        present = [classes[label - 1] for label in np.unique(mask) if 0 < label <= len(classes)]
-        text = escape(", ".join(present) or "background only")
-        picture = embed.img(embed.png_uri(palette_png(mask)), size, f"ground truth of {name}: {text}", "map")
-        figures.append(embed.figure(f'<div class="stack">{picture}</div>', f"truth: {text}"))
+def _picture_group(picture: _Picture) -> str:
+    name, mask = escape(picture.item.image_id), picture.item.mask
+    photo = embed.img(_jpeg(picture.image), picture.size, f"picture {name}", "photo")
+    if mask is not None:
+        truth = picture.label_figure(mask, "ground truth", "truth")
     else:
-        figures.append(embed.figure('<p class="missing">no ground truth</p>', ""))
+        truth = embed.figure('<p class="missing">no ground truth</p>', "")
     heading = f'<h3 class="group-name">{name}</h3>'
-    return f'<div class="group">{heading}<div class="figures">{"".join(figures)}</div></div>'
+    figures = embed.figure(photo, "picture") + truth
+    return f'<div class="group">{heading}<div class="figures">{figures}</div></div>'
 
 
-def _result_group(
-    image_id: str,
-    cam: GalleryCam,
-    index: int,
-    result: str,
-    image: np.ndarray,
-    size: tuple[int, int],
-    classes: Sequence[str],
-) -> str:
-    maps = score_maps(cam, size)
-    text = f"label map of {image_id} by {result} at the slider's threshold"
+def _group(index: int, result: str, score: float | None, figures: str, note: str = "") -> str:
+    """What one result made of a picture, under its name and the picture's own score."""
+    text = "" if score is None else f'<span class="score">mIoU {100 * score:.1f}</span>'
+    return (
+        f'<div class="group"><p class="group-name"><i class="key line{index}"></i>{escape(result)}{text}</p>'
+        f'<div class="figures">{figures}</div>{note}</div>'
+    )
+
+
+def _cam_figures(picture: _Picture, cam: GalleryCam, result: str) -> tuple[str, str]:
+    """The label map that follows the slider, overlays of the strongest classes, and a note on the others."""
+    maps, (height, width) = score_maps(cam, picture.size), picture.size
+    text = f"label map of {picture.item.image_id} by {result} at the slider's threshold"
     canvas = (
-        f'<div class="stack"><canvas class="map" width="{size[1]}" height="{size[0]}" role="img" '
+        f'<div class="stack"><canvas class="map" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(text)}" data-best="{embed.grey_png_uri(maps.best)}" '
         f'data-labels="{embed.grey_png_uri(maps.labels)}"></canvas></div>'
     )
     figures = [embed.figure(canvas, "labels at the threshold")]
     for i in _strongest(cam):
-        name = classes[int(cam.keys[i])]
-        overlay = _jpeg(cam_overlay(image, _resize_scores(cam.cam[i], size)))
-        picture = embed.img(overlay, size, escape(f"CAM of {name} by {result}"))
-        figures.append(embed.figure(picture, f"CAM: {escape(name)}"))
+        name = picture.classes[int(cam.keys[i])]
+        overlay = _jpeg(cam_overlay(picture.image, _resize_scores(cam.cam[i], picture.size)))
+        shown = embed.img(overlay, picture.size, escape(f"CAM of {name} by {result}"))
+        figures.append(embed.figure(shown, f"CAM: {escape(name)}"))
     hidden = len(cam.keys) - MAX_OVERLAYS
-    more = f'<p class="note">{hidden} weaker CAMs are not shown.</p>' if hidden > 0 else ""
-    score = "" if cam.miou is None else f'<span class="score">mIoU {100 * cam.miou:.1f}</span>'
-    return (
-        f'<div class="group"><p class="group-name"><i class="key line{index}"></i>{escape(result)}{score}</p>'
-        f'<div class="figures">{"".join(figures)}</div>{more}</div>'
-    )
+    note = f'<p class="note">{hidden} weaker CAMs are not shown.</p>' if hidden > 0 else ""
+    return "".join(figures), note
 
 
 def _strongest(cam: GalleryCam) -> list[int]:

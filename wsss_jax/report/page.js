@@ -1,7 +1,7 @@
 "use strict";
 
 /* One slider drives everything that depends on the threshold: the markers on the curve, the read-outs and the
-   label maps. Without a slider (no curve, no gallery) there is nothing to do. */
+   label maps of CAMs. There is none where there is neither a curve nor a CAM. */
 const data = JSON.parse(document.getElementById("data").textContent);
 const slider = document.getElementById("threshold");
 
@@ -132,7 +132,7 @@ function followPointer(svg) {
   svg.addEventListener("pointermove", pick);
 }
 
-async function start() {
+async function startSlider() {
   slider.max = data.thresholds.length - 1;
   slider.value = data.start;
   const charts = [...document.querySelectorAll(".chart.sweep")];
@@ -150,11 +150,15 @@ async function start() {
     frame = requestAnimationFrame(show);
   });
   charts.forEach(followPointer);
-  startGallery();
   show();
   maps = await Promise.all([...document.querySelectorAll("canvas.map")].map(readMaps));
   show();
+}
+
+async function start() {
+  startGallery();
+  if (slider) await startSlider();
   document.documentElement.dataset.ready = "true";
 }
 
-if (slider) start();
+start();

@@ -14,9 +14,14 @@ from wsss_jax.report import figures, gallery, sections
 from wsss_jax.report.contents import ReportData, Result
 from wsss_jax.report.files import write_whole
 from wsss_jax.report.palette import voc_palette
+from wsss_jax.report.table import stage_row
 
 _DEFAULT_THRESHOLDS = tuple(i / 100 for i in range(100))  # the slider's, where no result has a curve
 _DEFAULT_START = 0.2
+_SLIDER_NOTE = (
+    "Label maps of CAMs follow the slider; they are drawn from shrunken scores quantised to steps of 1/255, "
+    "so single pixels may differ from the scored maps."
+)
 
 
 def write_report(path: str | Path, report: ReportData) -> None:
@@ -47,6 +52,7 @@ def render(report: ReportData) -> str:
         summary=sections.summary_list(report.summary),
         headlines="".join(sections.headline_card(i, result) for i, result in enumerate(report.results)),
         legend=sections.legend(result.name for result in report.results),
+        stages=_stages_section(report),
         class_caption=_class_caption(report.results),
         class_rows=sections.class_rows(report),
         training=_training_section(report),
@@ -60,7 +66,7 @@ def page_data(results: Sequence[Result]) -> dict[str, Any]:
 
     A curve holds None where its result was not scored at a threshold of the others.
     """
-    swept = [result.metrics for result in results if result.metrics["thresholds"]]
+    swept = [result.metrics for result in results if result.has_curve]
     grid = sorted({t for metrics in swept for t in metrics["thresholds"]}) or list(_DEFAULT_THRESHOLDS)
     start = swept[0]["fixed"]["threshold"] if swept else _DEFAULT_START
     return {
@@ -84,11 +90,19 @@ def _class_caption(results: Sequence[Result]) -> str:
     )
 
 
+def _stages_section(report: ReportData) -> str:
+    rows = "".join(stage_row(stage) for stage in report.stages)
+    return _part("stages", rows=rows) if rows else ""
+
+
 def _training_section(report: ReportData) -> str:
     charts = sections.training_charts(report.training)
     if not charts:
         return ""
-    return _part("training", charts=charts, legend=sections.legend(series.name for series in report.training))
+    small = "".join(sections.term_chart(term) for term in report.terms)
+    terms = _part("terms", charts=small) if small else ""
+    legend = sections.legend(series.name for series in report.training)
+    return _part("training", charts=charts, legend=legend, terms=terms)
 
 
 def _explore_section(report: ReportData) -> str:
@@ -97,12 +111,17 @@ def _explore_section(report: ReportData) -> str:
     if not charts and not report.gallery:
         return ""
     curve = _part("curve", charts=charts, legend=sections.curve_legend(report.results)) if charts else ""
+    has_cams = any(item.cams for item in report.gallery)
+    controls = _part("controls", readouts=sections.readouts(report.results)) if charts or has_cams else ""
     return _part(
-        "explore", curve=curve, readouts=sections.readouts(report.results), gallery=_gallery_part(report)
+        "explore",
+        curve=curve,
+        controls=controls,
+        gallery=_gallery_part(report, _SLIDER_NOTE if has_cams else ""),
     )
 
 
-def _gallery_part(report: ReportData) -> str:
+def _gallery_part(report: ReportData, slider_note: str) -> str:
     if not report.gallery:
         return ""
     names = ["background", *report.classes]
@@ -112,11 +131,12 @@ def _gallery_part(report: ReportData) -> str:
     options = "".join(
         f'<option value="{i}">{escape(result.name)}</option>'
         for i, result in enumerate(report.results)
-        if any(result.name in item.cams for item in report.gallery)
+        if any(result.name in (*item.cams, *item.labels) for item in report.gallery)
     )
     return _part(
         "gallery",
         note=escape(report.gallery_note),
+        slider_note=slider_note,
         colours=colours + f"<li>{sections.swatch(255)}void (not scored)</li>",
         options=options,
         cards="".join(gallery.gallery_cards(report)),

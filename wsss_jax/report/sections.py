@@ -12,6 +12,7 @@ from wsss_jax.report.palette import voc_palette
 # Each chart is drawn for a laptop, a tablet and a phone, so that its text keeps its size; the style sheet
 # shows the one that fits.
 _SIZES = (("wide", 1120, 380), ("medium", 680, 340), ("narrow", 340, 300))
+_SMALL = (340, 220)  # of the plots of a loss's terms, which fit a phone
 _MAX_POINTS = 400  # per training curve; more cannot be told apart on a screen
 
 
@@ -27,7 +28,9 @@ def headline_card(index: int, result: Result) -> str:
     metrics = result.metrics
     fixed = metrics["fixed"]
     rule = (
-        "" if fixed["threshold"] is None else f"at background score {fixed['threshold']:g}, fixed beforehand"
+        ""
+        if fixed["threshold"] is None
+        else f"at {escape(result.threshold)} {fixed['threshold']:g}, fixed beforehand"
     )
     others = [
         _secondary_score(metrics[kind], text)
@@ -100,16 +103,20 @@ def swatch(label: int) -> str:
 
 def legend(names: Iterable[str]) -> str:
     """List items of names with their colours."""
-    return "".join(f'<li><i class="key line{i}"></i>{escape(name)}</li>' for i, name in enumerate(names))
+    return "".join(_legend_item(i, name) for i, name in enumerate(names))
+
+
+def _legend_item(colour: int, name: str) -> str:
+    return f'<li><i class="key line{colour}"></i>{escape(name)}</li>'
 
 
 def curve_legend(results: Sequence[Result]) -> str:
     """Names of the results and the signs of the points marked on their curves."""
     signs = [("fixed", "fixed"), ("oracle", "oracle")]
-    if any(result.metrics["chosen"] for result in results):
+    if any(result.has_curve and result.metrics["chosen"] for result in results):
         signs.append(("chosen", "chosen on another split"))
     items = "".join(f'<li><i class="sign {kind}"></i>{text}</li>' for kind, text in signs)
-    return legend(result.name for result in results) + items
+    return "".join(_legend_item(i, r.name) for i, r in enumerate(results) if r.has_curve) + items
 
 
 def readouts(results: Sequence[Result]) -> str:
@@ -118,7 +125,7 @@ def readouts(results: Sequence[Result]) -> str:
         f'<li data-line="{i}"><i class="key line{i}"></i>{escape(result.name)} '
         '<output for="threshold">–</output></li>'
         for i, result in enumerate(results)
-        if result.metrics["thresholds"]
+        if result.has_curve
     ]
     return "".join(["<li>mIoU %</li>", *items]) if items else ""
 
@@ -134,7 +141,7 @@ def threshold_charts(results: Sequence[Result]) -> str:
             marks=_marks(result),
         )
         for index, result in enumerate(results)
-        if result.metrics["thresholds"]
+        if result.has_curve
     ]
     if not lines:
         return ""
@@ -194,6 +201,18 @@ def training_charts(series: Sequence[Series]) -> str:
         )
         for name, width, height in _SIZES
     )
+
+
+def term_chart(term: Series) -> str:
+    """A list item with the curve of one term of the loss; empty without a finite value."""
+    stride = _stride(term)
+    line = Line(name=term.name, x=term.x[::stride], y=term.y[::stride], colour=0)
+    if not any(math.isfinite(value) for value in line.y):
+        return ""
+    width, height = _SMALL
+    text = f"{term.name} from {term.y[0]:.4g} to {term.y[-1]:.4g} in {len(term.y)} values"
+    chart = line_chart([line], width=width, height=height, labels=("step", ""), description=text)
+    return f'<li class="plot"><h4>{escape(term.name)}</h4>{chart}</li>'
 
 
 def _stride(series: Series) -> int:

@@ -1,0 +1,178 @@
+"""The report of runs whose files are made here: what it finds, what it chooses, what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.helpers.page import Page
+from tests.helpers.runs import tiny
+from wsss_jax.errors import RunError
+from wsss_jax.evaluation import (
+    ConfusionMatrix,
+    ThresholdSweep,
+    labels_from_scores,
+    summarise,
+    summarise_labels,
+)
+from wsss_jax.files import write_json
+from wsss_jax.report import save_palette_png
+from wsss_jax.stages.context import open_run
+from wsss_jax.stages.layout import Layout
+from wsss_jax.stages.report import report
+from wsss_jax.stages.results import main_results, scored_stages
+
+
+def provenance(run, stage, method, crf=False):
+    keys = dict.fromkeys(("list_sha256", "scales", "flip", "class_filter", "weights_sha256"))
+    given = {"stage": stage, "method": method, "dataset": "shapes", "split": "val", "crf": crf}
+    return {**keys, **given, "classes": list(run.source.classes)}
+
+
+def save_npz(path, **arrays):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+
+
+def score_cams(run, layout, method, noise):
+    """CAMs that are the masks plus noise, and their metrics."""
+    rng, classes = np.random.default_rng(0), len(run.source.classes)
+    sweep = ThresholdSweep(num_classes=classes, thresholds=(0.1, 0.3, 0.5))
+    for image_id in run.ids("val"):
+        mask, keys = run.source.mask(image_id), np.flatnonzero(run.source.labels(image_id)).astype(np.int32)
+        cam = (mask == keys[:, None, None] + 1) * (1 - noise) + noise * rng.random((len(keys), *mask.shape))
+        save_npz(layout.cam("val", image_id), keys=keys, cam=cam.astype(np.float32))
+        sweep.add(cam.astype(np.float32), keys, mask)
+    write_json(
+        layout.metrics("eval_cam", "val"),
+        summarise(sweep, 0.3, provenance=provenance(run, "eval_cam", method)),
+    )
+
+
+def score_crf(run, alpha):
+    confusion = ConfusionMatrix(num_classes=len(run.source.classes))
+    for image_id in run.ids("val"):
+        with np.load(run.layout.cam("val", image_id)) as file:
+            keys, cam = np.r_[-1, file["keys"]].astype(np.int32), file["cam"]
+        scores = np.concatenate([(1 - cam.max(0, keepdims=True)) ** alpha, cam])
+        save_npz(run.layout.crf("val", alpha, image_id), keys=keys, scores=scores)
+        labels = labels_from_scores(scores, keys, confusion.num_classes)
+        confusion.add(labels, run.source.mask(image_id))
+    metrics = summarise_labels(
+        confusion, provenance=provenance(run, f"eval_crf_alpha_{alpha:02d}", "cse", f"alpha {alpha}")
+    )
+    write_json(run.layout.metrics(f"eval_crf_alpha_{alpha:02d}", "val"), metrics)
+
+
+def score_masks(run):
+    confusion = ConfusionMatrix(num_classes=len(run.source.classes))
+    for image_id in run.ids("val"):
+        mask = run.source.mask(image_id)
+        save_palette_png(run.layout.pseudo("val", image_id), mask)
+        confusion.add(np.where(mask == 255, 0, mask).astype(np.uint8), mask)
+    metrics = summarise_labels(confusion, provenance=provenance(run, "eval_pseudo", "cse"))
+    write_json(run.layout.metrics("eval_pseudo", "val"), metrics)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of cse that is scored at every stage; alpha 24 was scored before alpha 4."""
+    run = open_run(tiny("cse_shapes"), tmp_path / "run")
+    score_cams(run, Layout(run.layout.classifier), "cam", 0.6)
+    score_cams(run, run.layout, "cse", 0.3)
+    for alpha in (24, 4):
+        score_crf(run, alpha)
+    score_masks(run)
+    return run
+
+
+def page_of(run):
+    report(run)
+    return Page(run.layout.report.read_text())
+
+
+def names(entries):
+    return [entry.name for entry in entries]
+
+
+STAGES = ["ordinary classifier", "OC-CSE", "CRF, alpha 4", "CRF, alpha 24", "pseudo masks"]
+
+
+def test_stages_come_in_their_order_and_the_main_ones_by_what_they_are(run):
+    scored = scored_stages(run)
+    assert names(scored) == STAGES
+    main = ["OC-CSE", "ordinary classifier", "CRF, alpha 4", "pseudo masks"]
+    assert names(main_results(scored, "val", 4)) == main
+    assert names(main_results(scored[:4], "val", 4)) == [*main[:3], "CRF, alpha 24"]
+    assert names(main_results(scored, "val", 5)) == [*main, "CRF, alpha 24"]
+    assert main_results(scored, "train", 4) == []
+
+
+def test_every_stage_is_in_the_table_and_every_main_map_in_the_gallery(run):
+    page = page_of(run)
+    assert len(page.all("tr")) == 1 + len(STAGES)
+    for name in STAGES:
+        metrics = next(entry.metrics for entry in scored_stages(run) if entry.name == name)
+        assert f"{metrics['fixed']['miou']:.2f}" in page.texts
+    cards = len(page.all("article", "card"))
+    assert cards == 4
+    assert len(page.all("canvas", "map")) == 2 * cards
+    assert len(page.all("img", "map")) == 3 * cards  # truth, CRF, pseudo masks
+    assert len(page.all("article", "headline")) == 4
+
+
+def test_label_maps_are_the_argmax_and_the_files(run):
+    crf, pseudo = (entry for entry in scored_stages(run) if entry.name in ("CRF, alpha 4", "pseudo masks"))
+    image_id = run.ids("val")[3]
+    with np.load(run.layout.crf("val", 4, image_id)) as file:
+        expected = (file["keys"][file["scores"].argmax(0)] + 1).astype(np.uint8)
+    np.testing.assert_array_equal(crf.read(image_id), expected)
+    np.testing.assert_array_equal(pseudo.read(image_id), run.source.mask(image_id))
+
+
+def test_maps_that_are_gone_leave_their_scores(run):
+    for folder in (run.layout.crfs("val", 4), run.layout.cams("val")):
+        folder.rename(run.layout.workdir / f"away_{folder.name}")
+    page = page_of(run)
+    assert len(page.all("article", "headline")) == 4
+    assert len(page.all("canvas", "map")) == 4 and len(page.all("img", "map")) == 8
+
+
+def test_losses_and_their_terms_are_drawn_if_there_are_any(run):
+    assert not [a for a in page_of(run).all("svg") if "loss" in a["aria-label"]]
+    lines = [{"step": i, "epoch": 0, "loss": 1 / i, "loss_all": 0.5, "loss_erased": 0.1} for i in (1, 2, 3)]
+    run.layout.logs.mkdir(exist_ok=True)
+    path = run.layout.logs / "train.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    texts = page_of(run).texts
+    assert [text for text in texts if text in ("OC-CSE: loss", "all", "erased")] == [
+        "OC-CSE: loss",
+        "all",
+        "erased",
+    ]
+
+
+def test_a_run_that_refines_another_s_cams(run, tmp_path):
+    config = tiny("affinity_shapes", cams_from=str(run.layout.workdir))
+    refining = open_run(config, tmp_path / "refining")
+    score_masks(refining)
+    page = page_of(refining)
+    assert "AffinityNet on shapes" in "".join(page.texts)
+    assert len(page.all("article", "headline")) == 1 and not page.all("canvas")
+    score_cams(refining, run.layout, "cse", 0.3)  # what eval_cam of this run would write...
+    run.layout.metrics("eval_cam", "val").rename(refining.layout.metrics("eval_cam", "val"))
+    assert names(scored_stages(refining)) == ["OC-CSE", "pseudo masks"]
+    assert len(page_of(refining).all("canvas")) == 4
+
+
+def test_what_cannot_be_reported_is_named(tmp_path, run):
+    empty = open_run(tiny("cse_shapes"), tmp_path / "empty")
+    with pytest.raises(RunError, match=r"eval_cam_val.json: there are no scores; run the stage eval_cam"):
+        report(empty)
+    path = run.layout.metrics("eval_other", "val")
+    path.write_text('{"split": ')
+    with pytest.raises(RunError, match=r"eval_other_val.json: damaged; delete it"):
+        report(run)
+    path.write_text("[1]")
+    with pytest.raises(RunError, match=r"eval_other_val.json: not a metrics file; move it"):
+        report(run)
