@@ -19,6 +19,7 @@ TINY = {
     "loader": {"workers": 0, "threads": 2},
     "log": {"every_steps": 2},
     "report": {"images": 4},
+    "sc_cam": {"rounds": 2, "hand_on": (0, 1)},
 }
 
 
