@@ -26,14 +26,14 @@ from wsss_jax.stages.layout import Layout
 
 # Settings that change neither the weights nor how they are reached; all others may not change within a run.
 _FREE = (
-    "cam.", "eval.", "walk.", "loader.", "log.", "report.", "checkpoint.", "classifier.cam.",
+    "cam.", "eval.", "crf.", "walk.", "loader.", "log.", "report.", "checkpoint.", "classifier.cam.",
     "classifier.eval.",
 )  # fmt: skip
 _FREE_KEYS = (
     "refinement", "compilation_cache", "distributed", "dataset.root", "dataset.infer_split",
     "dataset.eval_split",
 )  # fmt: skip
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow", "scikit-learn")
 
 
 @dataclass(frozen=True)
