@@ -41,6 +41,7 @@ def defaults() -> ConfigDict:
     c.infer_cam = _infer_cam()
     c.cam = _cam()
     c.eval = _eval()
+    c.crf = _crf()
     c.affinity = _affinity()
     c.walk = _walk()
     c.checkpoint = ConfigDict()
@@ -166,6 +167,24 @@ def _cam() -> ConfigDict:
     return c
 
 
+def _crf() -> ConfigDict:
+    """Dense CRF on CAMs, as psa, SC-CAM, CPN and OC-CSE have it; see docs/refinement.md."""
+    c = ConfigDict()
+    # exponents of the background score (1 - max CAM)^alpha: psa and SC-CAM 4 and 32, OC-CSE 6, 10 and 24
+    c.alphas = (4.0, 32.0)
+    c.iterations = 10
+    c.gaussian_weight = 3.0
+    c.gaussian_sxy = 3.0  # pixels
+    c.bilateral_weight = 10.0
+    c.bilateral_sxy = 80.0  # pixels
+    c.bilateral_srgb = 13.0  # levels of 0..255
+    c.backend = "auto"  # 'jax' | 'pydensecrf' | 'auto': pydensecrf on a CPU that has it
+    c.batch_size = 0  # pictures per batch on this host; 0 = 8 per accelerator, 1 per CPU device
+    c.max_buckets = 4  # padded picture sizes
+    c.workers = 0  # processes of pydensecrf; 0 = one per core
+    return c
+
+
 def _affinity() -> ConfigDict:
     """AffinityNet, with psa's values; see `methods.affinity`."""
     c = ConfigDict()
@@ -208,7 +227,8 @@ def _eval() -> ConfigDict:
 
 
 _CHOICES = {
-    "refinement": ("none", "random_walk"),
+    "refinement": ("none", "crf", "random_walk"),
+    "crf.backend": ("auto", "jax", "pydensecrf"),
     "precision": ("float32", "fast", "bfloat16"),
     "cpu_weight_gradient": ("auto", "taps", "stock"),
     "dataset.name": ("voc12", "folder", "shapes"),
@@ -224,12 +244,13 @@ _POSITIVE = (
     "cam.batch_size", "cam.max_buckets", "log.every_steps", "loader.threads", "model.calibration_batches",
     "sc_cam.k", "sc_cam.rounds", "sc_cam.restarts", "infer_cam.rounds", "infer_cam.erase_from",
     "infer_cam.max_buckets", "affinity.batch_size", "affinity.total_epochs", "affinity.learning_rate",
-    "walk.alpha", "walk.beta", "walk.batch_size",
+    "walk.alpha", "walk.beta", "walk.batch_size", "crf.iterations", "crf.gaussian_sxy", "crf.bilateral_sxy",
+    "crf.bilateral_srgb", "crf.max_buckets",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "optimizer.momentum", "optimizer.weight_decay", "loader.workers", "eval.fixed_threshold",
     "eval.every_epochs", "checkpoint.every_steps", "report.images", "infer_cam.enough",
-    "walk.fixed_threshold",
+    "walk.fixed_threshold", "crf.gaussian_weight", "crf.bilateral_weight", "crf.batch_size", "crf.workers",
 )  # fmt: skip
 
 
@@ -292,6 +313,9 @@ def _check_numbers(flat: Mapping[str, Any]) -> None:
         raise ConfigError(f"config.augment.resize_long={sides}: must be (smallest, largest) side in pixels")
     if not (_are_numbers(scales) and all(scale > 0 for scale in scales)):
         raise ConfigError(f"config.cam.scales={scales}: must be one or more numbers greater than 0")
+    alphas = flat["crf.alphas"]
+    if not (_are_numbers(alphas) and min(alphas) > 0 and len(set(alphas)) == len(alphas)):
+        raise ConfigError(f"config.crf.alphas={alphas}: must be one or more different numbers greater than 0")
     margins = flat["infer_cam.margins"]
     if not (_are_numbers(margins) and len(margins) == 2 and min(margins) >= 0):
         raise ConfigError(f"config.infer_cam.margins={margins}: must be (one class, two classes) in pixels")

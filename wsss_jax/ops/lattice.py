@@ -1,10 +1,10 @@
 """Gaussian filtering on the permutohedral lattice, with static shapes and without a hash table.
 
-Adams, Baek and Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", Eurographics 2010, as
-Krähenbühl and Koltun's dense CRF (NIPS 2011) and pydensecrf use it: a point of d features lies in a simplex of
-D = d + 1 lattice points; its values are spread over them by barycentric weights, every direction of the
+Adams, Baek and Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", Eurographics 2010,
+as Krähenbühl and Koltun's dense CRF (NIPS 2011) and pydensecrf use it: a point of d features lies in a
+simplex of D = d + 1 lattice points; its values are spread over them by barycentric weights, every direction of the
 lattice is blurred once by (1/2, 1, 1/2), and the point reads its simplex again. Only lattice points that some
-point touches exist; their neighbours elsewhere count 0, which is part of the result.
+point touches exist; neighbours elsewhere count 0, which is part of the result.
 
 Instead of a hash table, the (point, corner) pairs are sorted by their lattice point's coordinates. `count`
 tells how many lattice points there are before `build` needs that number as a static size.
@@ -22,7 +22,7 @@ BLOCK = 8  # pairs of one lattice point that are summed at a time
 
 
 class Corners(NamedTuple):
-    """The simplices of N points with d features, D = d + 1; a lattice point is two words of packed coordinates."""
+    """The simplices of N points with d features, D = d + 1; lattice points are packed into two words each."""
 
     high: jax.Array  # uint32[N * D]
     low: jax.Array  # uint32[N * D]
@@ -92,19 +92,19 @@ def build(corners: Corners, order: jax.Array, size: int) -> Lattice:
 
     The arrays are static in size, so any larger M gives the same filter.
     """
-    pairs, (count, D) = order.size, corners.weights.shape
+    pairs, (points, D) = order.size, corners.weights.shape
     high, low = corners.high[order], corners.low[order]
-    begins = _begins(high, low)
     there = high != _NOWHERE
-    target = jnp.where(there, jnp.cumsum(begins, dtype=jnp.int32) - 1, size)
+    number = jnp.cumsum(_begins(high, low) & there, dtype=jnp.int32)  # from 1
     # The first pair of each lattice point; the entry after the last one ends it.
-    first = jnp.nonzero(begins & there, size=size + 1, fill_value=there.sum())[0].astype(jnp.int32)
+    first = jnp.minimum(jnp.searchsorted(number, jnp.arange(1, size + 2)), there.sum()).astype(jnp.int32)
     place = jnp.minimum(first, pairs - 1)
-    real = jnp.arange(size + 1) < (begins & there).sum()
-    words = tuple(jnp.where(real, word[place], _NOWHERE) for word in (high, low))
+    real = jnp.arange(size + 1) < number[-1]
+    words = (jnp.where(real, high[place], _NOWHERE), jnp.where(real, low[place], _NOWHERE))
+    target = jnp.where(there, number - 1, size)
     sources, weights, targets = _blocks(order, corners.weights, first, size)
     return Lattice(
-        corners=jnp.zeros(pairs, jnp.int32).at[order].set(target, unique_indices=True).reshape(count, D),
+        corners=jnp.zeros(pairs, jnp.int32).at[order].set(target, unique_indices=True).reshape(points, D),
         weights=corners.weights,
         block_sources=sources,
         block_weights=weights,
@@ -129,18 +129,25 @@ def filter_values(lattice: Lattice, values: jax.Array, exists: jax.Array | None 
         return (z if exists is None else z * exists), None
 
     blurred, _ = jax.lax.scan(blur, spread, lattice.neighbours)
-    read = (lattice.weights[:, i, None] * blurred[lattice.corners[:, i]] for i in range(lattice.corners.shape[1]))
+    read = (
+        lattice.weights[:, i, None] * blurred[lattice.corners[:, i]] for i in range(lattice.corners.shape[1])
+    )
     return sum(read, jnp.zeros(()))
 
 
 def touched(lattice: Lattice, valid: jax.Array) -> jax.Array:
-    """float32[M + 1, 1]: 1 for the lattice points that the valid ones of the points touch, with any weight."""
+    """float32[M + 1, 1]: 1 for the lattice points that valid ones of the points touch, with any weight."""
     # A corner of weight 0 exists too; an unfilled place of a block repeats the block's first point.
     blocks = valid[lattice.block_sources].any(axis=1)
     size = lattice.neighbours.shape[2]
-    return jax.ops.segment_max(
-        blocks.astype(jnp.float32), lattice.block_targets, num_segments=size, indices_are_sorted=True
-    ).at[size - 1].set(0)[:, None].clip(0)
+    return (
+        jax.ops.segment_max(
+            blocks.astype(jnp.float32), lattice.block_targets, num_segments=size, indices_are_sorted=True
+        )
+        .at[size - 1]
+        .set(0)[:, None]
+        .clip(0)
+    )
 
 
 def _splat(lattice: Lattice, values: jax.Array) -> jax.Array:
@@ -148,9 +155,7 @@ def _splat(lattice: Lattice, values: jax.Array) -> jax.Array:
 
     Term by term, for XLA on CPU takes five times as long over a sum along a gathered axis.
     """
-    terms = (
-        lattice.block_weights[:, i, None] * values[lattice.block_sources[:, i]] for i in range(BLOCK)
-    )
+    terms = (lattice.block_weights[:, i, None] * values[lattice.block_sources[:, i]] for i in range(BLOCK))
     return jax.ops.segment_sum(
         sum(terms, jnp.zeros(())),
         lattice.block_targets,
@@ -235,7 +240,7 @@ def _blocks(
     length = jnp.diff(first)  # int32[size]
     ends = jnp.cumsum(-(-length // BLOCK))
     row = jnp.arange(rows)
-    target = jnp.searchsorted(ends, row, side="right", method="scan_unrolled").astype(jnp.int32)
+    target = jnp.searchsorted(ends, row, side="right").astype(jnp.int32)
     own = jnp.minimum(target, size - 1)
     number = row - (ends[own] - -(-length[own] // BLOCK))
     start = first[own] + number * BLOCK
@@ -263,7 +268,7 @@ def _neighbours(words: tuple[jax.Array, jax.Array], d: int) -> jax.Array:
 
 
 def _search(sorted_words: tuple[jax.Array, jax.Array], wanted: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """int32: the first place in the sorted words that is not below each wanted one, at most the last place."""
+    """int32: the first place in the sorted words that is not below each wanted one, at most the last."""
     size = sorted_words[0].size
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

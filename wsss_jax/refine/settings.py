@@ -46,7 +46,9 @@ class CrfSettings:
     def describe(self) -> str:
         """Such as '10 iterations, Gaussian w 3 sxy 3, bilateral w 10 sxy 80 srgb 13'."""
         plain = f"Gaussian w {self.gaussian_weight:g} sxy {self.gaussian_sxy:g}"
-        colour = f"bilateral w {self.bilateral_weight:g} sxy {self.bilateral_sxy:g} srgb {self.bilateral_srgb:g}"
+        colour = (
+            f"bilateral w {self.bilateral_weight:g} sxy {self.bilateral_sxy:g} srgb {self.bilateral_srgb:g}"
+        )
         return f"{self.iterations} iterations, {plain}, {colour}"
 
 

@@ -14,6 +14,7 @@ from wsss_jax.stages.baseline import baseline, eval_both
 from wsss_jax.stages.classifier import classifier
 from wsss_jax.stages.cluster import cluster
 from wsss_jax.stages.context import Run, open_run
+from wsss_jax.stages.crf import crf, eval_crf
 from wsss_jax.stages.devices import configure_jax
 from wsss_jax.stages.eval_pseudo import eval_pseudo
 from wsss_jax.stages.evaluate import eval_cam
@@ -38,6 +39,8 @@ STAGES: Mapping[str, Stage] = {
     "split": split,
     "infer_cam": infer_cam,
     "eval_cam": eval_cam,
+    "crf": crf,
+    "eval_crf": eval_crf,
     "train_affinity": train_affinity,
     "random_walk": random_walk,
     "eval_pseudo": eval_pseudo,
@@ -51,10 +54,13 @@ ON_REQUEST = ("split",)  # writes pictures for people; runs only where --stages 
 # What can follow the stages of any method that makes CAMs; run by name, or by `config.refinement`.
 REFINEMENTS: Mapping[str, tuple[str, ...]] = {
     "none": (),
+    "crf": ("crf", "eval_crf"),
     "random_walk": ("crf", "eval_crf", "train_affinity", "random_walk", "eval_pseudo"),
 }
 # The others read files, for which one host is enough.
-_ON_ALL_HOSTS = ("classifier", "rounds", "features", "train", "infer_cam", "train_affinity", "random_walk")
+_ON_ALL_HOSTS = (
+    "classifier", "rounds", "features", "train", "infer_cam", "crf", "train_affinity", "random_walk",
+)  # fmt: skip
 
 
 def run_stages(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None = None) -> None:

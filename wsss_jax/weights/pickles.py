@@ -30,6 +30,14 @@ class Callee:
         self.build = build
 
 
+class Stateful:
+    """Stand-in for an object that is given its content after it is made."""
+
+    def set_state(self, state: Any) -> None:
+        """Takes the content; RefusedError if it is not as it should be."""
+        raise NotImplementedError
+
+
 def unpickle(
     file: WeightFile,
     start: int,
@@ -212,10 +220,12 @@ def _reduce(machine: _Machine) -> None:
 
 
 def _build(machine: _Machine) -> None:
-    """Attributes given to an object, such as a state dict's `_metadata`: of no use here."""
-    machine.pop()
+    """Attributes given to an object, such as a state dict's `_metadata`; of no use to most."""
+    state = machine.pop()
     if not machine.stack:
         raise machine.error("the pickle gives attributes to nothing")
+    if isinstance(machine.stack[-1], Stateful):
+        machine.stack[-1].set_state(state)
 
 
 def _protocol(machine: _Machine) -> None:

@@ -74,6 +74,27 @@ def read_torch_legacy(file: WeightFile) -> dict[str, np.ndarray]:
     Raises:
       CheckpointError: see `read_tensors`.
     """
+    body = _legacy_body(file)
+    state = find_state_dict(file, body.content)
+    return _arrays(file, state, _legacy_regions(file, body), big_endian=False)
+
+
+def read_legacy_storage(file: WeightFile) -> tuple[np.dtype, bytes]:
+    """Type and numbers of a storage saved by itself, as PyTorch does it for tensors inside other pickles.
+
+    Raises:
+      CheckpointError: damaged, or something else than a storage.
+    """
+    body = _legacy_body(file)
+    storage = body.content
+    if type(storage) is not Storage:
+        raise file.error(0, "holds no storage")
+    region = _legacy_regions(file, body)[storage.key]
+    return storage.dtype, file.read(region.offset, region.size, "a storage")
+
+
+def _legacy_body(file: WeightFile) -> Pickle:
+    """The object's own pickle, behind three others."""
     magic = load_pickle(file, 0, file.size)
     if type(magic.content) is not int or magic.content != LEGACY_MAGIC:
         raise file.error(0, "a pickle, but not one of PyTorch's")
@@ -81,9 +102,7 @@ def read_torch_legacy(file: WeightFile) -> dict[str, np.ndarray]:
     if type(protocol.content) is not int or protocol.content != LEGACY_PROTOCOL:
         raise file.error(magic.end, "a PyTorch file of an unknown protocol")
     system = load_pickle(file, protocol.end, file.size)
-    body = load_pickle(file, system.end, file.size)
-    state = find_state_dict(file, body.content)
-    return _arrays(file, state, _legacy_regions(file, body), big_endian=False)
+    return load_pickle(file, system.end, file.size)
 
 
 def find_state_dict(file: WeightFile, content: Any) -> dict[str, Tensor]:

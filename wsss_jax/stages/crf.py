@@ -1,0 +1,184 @@
+"""Stages `crf` and `eval_crf`: CAMs refined by a dense CRF, for each exponent of the background score."""
+
+import contextlib
+import functools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from wsss_jax.data.lists import sha256, split_name
+from wsss_jax.data.pool import map_ordered
+from wsss_jax.data.score_files import Scores, read_scores
+from wsss_jax.errors import DataError, RunError
+from wsss_jax.evaluation import ConfusionMatrix, describe, labels_from_scores, summarise_labels
+from wsss_jax.files import write_json, write_whole
+from wsss_jax.inference.buckets import Size, plan_buckets
+from wsss_jax.interrupt import stop_here
+from wsss_jax.progress import Progress
+from wsss_jax.refine.energies import cam_energies
+from wsss_jax.refine.jobs import CamJobs, Refined, Refused
+from wsss_jax.refine.settings import CrfSettings
+from wsss_jax.refine.stream import CrfStream, StreamSettings
+from wsss_jax.stages.batches import write_results
+from wsss_jax.stages.context import Run, require
+from wsss_jax.stages.evaluate import read_mask
+from wsss_jax.stages.infer import record_in
+from wsss_jax.stages.layout import alpha_name
+
+_SHOWN = 3  # refused pictures that the last message quotes; all are in the log
+
+
+def crf(run: Run) -> None:
+    """Refines the CAMs of `dataset.infer_split` that are not refined yet, for every alpha of `crf.alphas`.
+
+    A picture whose CAM file is damaged or does not fit is refused by name; the others are refined all the
+    same.
+
+    Raises:
+      RunError: there are no CAMs, the folder holds scores of other settings, or pictures were refused.
+    """
+    split, ids = run.config.dataset.infer_split, run.ids(run.config.dataset.infer_split)
+    _record(run, split)
+    own = ids[jax.process_index() :: jax.process_count()]
+    alphas = [a for a in run.config.crf.alphas if not all(_is_done(run, split, a, i) for i in own)]
+    todo = [i for i in own if not all(_is_done(run, split, a, i) for a in alphas)]
+    name = f"crf {split_name(split)}"
+    if not todo:
+        return run.say(f"{name}: done already")
+    stream = CrfStream(stream_settings(run.config), run.local_mesh)
+    run.say(f"{name}: {len(ids)} images, alphas {_text(alphas)}, {stream.backend}")
+    load = CamJobs(
+        run.source.image,
+        functools.partial(run.layout.cam, split),
+        functools.partial(cam_energies, alphas=alphas),
+        len(run.source.classes),
+    )
+    refused: list[Refused] = []
+    buckets = _buckets(run, own) if stream.backend == "jax" else []
+    results = _without_refused(run, stream.refine(load, todo, buckets), refused)
+    write = functools.partial(_write, run, split, alphas)
+    rate = write_results("crf", len(own), len(own) - len(todo), results, write)
+    run.say(f"{name}: {rate:.1f} images/s, {stream.program.compiled} compiled program(s)")
+    if refused:
+        raise RunError(_refusal(name, refused, len(own)))
+
+
+def eval_crf(run: Run) -> None:
+    """Evaluates the argmax of the scores of `dataset.eval_split` for every alpha, and writes its metrics.
+
+    As in OC-CSE, a class that an image does not have is a plane of zeros.
+    """
+    for alpha in run.config.crf.alphas:
+        _evaluate(run, alpha)
+
+
+def stream_settings(config: ConfigDict) -> StreamSettings:
+    """Section `crf` of the configuration."""
+    section = config.crf
+    return StreamSettings(
+        crf=crf_settings(config),
+        backend=section.backend,
+        batch_size=section.batch_size,
+        workers=section.workers,
+        threads=config.loader.threads,
+    )
+
+
+def crf_settings(config: ConfigDict) -> CrfSettings:
+    """The kernels and iterations of section `crf`."""
+    section = config.crf
+    return CrfSettings(
+        iterations=section.iterations,
+        gaussian_weight=section.gaussian_weight,
+        gaussian_sxy=section.gaussian_sxy,
+        bilateral_weight=section.bilateral_weight,
+        bilateral_sxy=section.bilateral_sxy,
+        bilateral_srgb=section.bilateral_srgb,
+    )
+
+
+def _record(run: Run, split: str) -> None:
+    """Says beside the scores which CAMs and settings they were made with, or checks it."""
+    path = run.layout.cams(split) / "settings.json"
+    require(path, "CAMs", "infer_cam")
+    cams, kernels = json.loads(path.read_text()), crf_settings(run.config).describe()
+    for alpha in run.config.crf.alphas:
+        settings = {**cams, "crf": f"alpha {alpha:g}, {kernels}"}
+        record_in(run.layout.crfs(split, alpha), settings, "CRF scores")
+
+
+def _is_done(run: Run, split: str, alpha: float, image_id: str) -> bool:
+    return run.layout.crf(split, alpha, image_id).exists()
+
+
+def _buckets(run: Run, ids: Sequence[str]) -> list[Size]:
+    """Padded sizes for the pictures of the whole list, so that a resumed run pads alike."""
+    sizes = []
+    for image_id in ids:
+        with contextlib.suppress(DataError):  # told when the picture is read
+            sizes.append(run.source.size(image_id))
+    return plan_buckets(sizes, run.config.crf.max_buckets)
+
+
+def _without_refused(
+    run: Run, results: Iterable[list[Refined | Refused]], refused: list[Refused]
+) -> Iterator[list[Refined]]:
+    """Passes on what was refined, and tells and gathers what was refused."""
+    for several in results:
+        for result in several:
+            if isinstance(result, Refused):
+                run.say(f"crf: refused: {result.reason}")
+                refused.append(result)
+        yield [result for result in several if isinstance(result, Refined)]
+
+
+def _refusal(name: str, refused: Sequence[Refused], total: int) -> str:
+    reasons = "; ".join(result.reason for result in refused[:_SHOWN])
+    more = f"; and {len(refused) - _SHOWN} more in logs/log.txt" if len(refused) > _SHOWN else ""
+    return f"{name}: {len(refused)} of {total} images were refused, the others are done: {reasons}{more}"
+
+
+def _write(run: Run, split: str, alphas: Sequence[float], result: Refined) -> None:
+    keys = np.concatenate([[-1], result.keys]).astype(np.int32)
+    for alpha, scores in zip(alphas, result.scores, strict=True):
+        path = run.layout.crf(split, alpha, result.image_id)
+        write_whole(path, lambda file, scores=scores: np.savez(file, keys=keys, scores=scores))  # type: ignore[misc]
+
+
+def _evaluate(run: Run, alpha: float) -> None:
+    config, stage = run.config, f"eval_crf_{alpha_name(alpha)}"
+    settings_file = run.layout.crfs(config.dataset.infer_split, alpha) / "settings.json"
+    require(settings_file, f"CRF scores at alpha {alpha:g}", "crf")
+    split, ids = config.dataset.eval_split, run.ids(config.dataset.eval_split)
+    confusion, line = ConfusionMatrix(num_classes=len(run.source.classes)), Progress(stage, len(ids))
+    read = functools.partial(_read_pair, run, alpha)
+    pairs = map_ordered(read, ids, threads=config.loader.threads)
+    for image_id, (scores, mask) in zip(ids, pairs, strict=True):
+        labels = labels_from_scores(scores.planes, scores.keys, confusion.num_classes, image_id=image_id)
+        confusion.add(labels, mask, image_id=image_id)
+        line.update(confusion.images)
+        stop_here(f"{stage} writes its result at the end only")
+    line.end()
+    provenance: dict[str, Any] = {
+        **json.loads(settings_file.read_text()),
+        "stage": stage,
+        "split": split,
+        "list_sha256": sha256(ids),
+        "classes": list(run.source.classes),
+    }
+    metrics = summarise_labels(confusion, provenance=provenance, absent_classes=config.eval.absent_classes)
+    write_json(run.layout.metrics(stage, split), metrics)
+    run.say(describe(metrics))
+
+
+def _read_pair(run: Run, alpha: float, image_id: str) -> tuple[Scores, np.ndarray]:
+    path = run.layout.crf(run.config.dataset.infer_split, alpha, image_id)
+    return read_scores(path, image_id, "crf"), read_mask(run, image_id)
+
+
+def _text(alphas: Sequence[float]) -> str:
+    return " ".join(f"{alpha:g}" for alpha in alphas)
