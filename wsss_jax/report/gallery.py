@@ -107,7 +107,7 @@ def _card(picture: _Picture, results: Sequence[str]) -> str:
         if name in item.labels:
             score = picture.label_score(item.labels[name])
             shown = picture.label_figure(item.labels[name], f"label map by {name}", "label map")
-            groups.append(_group(index, name, score, shown))
+            groups.append(_group(index, name, score, shown, css_class="one"))
         if name in item.cams:
             score = item.cams[name].miou
             groups.append(_group(index, name, score, *_cam_figures(picture, item.cams[name], name)))
@@ -131,13 +131,13 @@ def _picture_group(picture: _Picture) -> str:
     return f'<div class="group">{heading}<div class="figures">{figures}</div></div>'
 
 
-def _group(index: int, result: str, score: float | None, figures: str, note: str = "") -> str:
+def _group(
+    index: int, result: str, score: float | None, figures: str, note: str = "", css_class: str = ""
+) -> str:
     """What one result made of a picture, under its name and the picture's own score."""
     text = "" if score is None else f'<span class="score">mIoU {100 * score:.1f}</span>'
-    return (
-        f'<div class="group"><p class="group-name"><i class="key line{index}"></i>{escape(result)}{text}</p>'
-        f'<div class="figures">{figures}</div>{note}</div>'
-    )
+    heading = f'<p class="group-name"><i class="key line{index}"></i>{escape(result)}{text}</p>'
+    return f'<div class="group {css_class}">{heading}<div class="figures">{figures}</div>{note}</div>'
 
 
 def _cam_figures(picture: _Picture, cam: GalleryCam, result: str) -> tuple[str, str]:
