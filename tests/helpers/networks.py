@@ -7,17 +7,19 @@ import numpy as np
 
 from tests.helpers.golden import names, state_dict
 from wsss_jax.methods.cam import Cam
+from wsss_jax.methods.cpn import Cpn
 from wsss_jax.methods.cse import Cse
 from wsss_jax.models.classifier import Classifier
+from wsss_jax.models.cpn import CpnNetwork
 from wsss_jax.weights import to_variables
 
 FROZEN_BLOCKS = ("conv1a", "b2", "b2_1", "b2_2")
 
 
 @functools.cache
-def golden_variables(seed: str = "dev"):
-    """Full-width variables of the classifier by the rule of the golden files."""
-    return to_variables(state_dict(seed, names("resnet38_cls")), "resnet38_cls")
+def golden_variables(seed: str = "dev", network: str = "resnet38_cls"):
+    """Full-width variables of a network, by default the classifier, by the rule of the golden files."""
+    return to_variables(state_dict(seed, names(network)), network)
 
 
 def narrow_classifier(num_classes=6, width=1 / 16, blocks=(0, 0, 1, 0), **options) -> Classifier:
@@ -32,6 +34,11 @@ def narrow_cam(**options) -> Cam:
 def narrow_cse(**options) -> Cse:
     er, cl = narrow_classifier(head_dropout=0.0, **options), narrow_classifier(head_dropout=0.0, **options)
     return Cse(er=er, cl=cl, frozen_blocks=FROZEN_BLOCKS, erased_weight=0.3, erased_weight_per_epoch=0.05)
+
+
+def narrow_cpn(num_classes=6, width=1 / 16, blocks=(0, 0, 1, 0), **options) -> Cpn:
+    network = CpnNetwork(num_classes, width=width, blocks=blocks, **options)
+    return Cpn(network=network, frozen_blocks=FROZEN_BLOCKS)
 
 
 def narrow_variables(method, seed=0):
@@ -54,7 +61,7 @@ def narrow_variables(method, seed=0):
 
 
 def narrow_batch(rows=8, side=24, num_classes=6, seed=0):
-    """A training batch as the loader makes it."""
+    """A training batch as the loader makes it, with `keep` as CPN's samples have it."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((rows, num_classes)) < 0.4).astype(np.float32)
     labels[:, 0] = np.maximum(labels[:, 0], labels.sum(1) == 0)
@@ -63,6 +70,7 @@ def narrow_batch(rows=8, side=24, num_classes=6, seed=0):
         "image": rng.integers(0, 256, (rows, side, side, 3), dtype=np.uint8),
         "box": np.stack([top, top + 16, left, left + 16], 1).astype(np.int32),
         "labels": labels,
+        "keep": rng.integers(0, 2, (rows, side, side), dtype=np.uint8),
     }
 
 

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from wsss_jax.ops.normalise import max_normalise, normalise_crops, normalise_images
+from tests.helpers.golden import GOLDEN
+from wsss_jax.ops.normalise import max_normalise, min_max_normalise, normalise_crops, normalise_images
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -46,3 +47,23 @@ def test_what_lies_outside_the_picture_does_not_count():
     maps = np.array([1, 2, 900], np.float32).reshape(1, 1, 3, 1)
     found = max_normalise(maps, jnp.array([[1, 2]]))[0, 0, :, 0]
     np.testing.assert_allclose(found, [0.5, 1, 0], atol=1e-5)
+
+
+def test_maps_are_stretched_between_their_own_extremes():
+    maps = np.zeros((1, 1, 4, 2), np.float32)
+    maps[0, 0] = [[-3, 2], [0, 4], [1, 6], [4, 3]]
+    found = np.asarray(min_max_normalise(maps))[0, 0]
+    np.testing.assert_allclose(found, [[0, 0], [0, 0.5], [0.25, 1], [1, 0.25]], atol=2e-5)
+    assert found.min() == 0 and found.max() < 1
+
+
+def test_stretching_sees_the_picture_only():
+    maps = np.array([2, 3, 4, 0, 900], np.float32).reshape(1, 1, 5, 1)
+    found = min_max_normalise(maps, jnp.array([[1, 3]]))[0, 0, :, 0]
+    np.testing.assert_allclose(found, [0, 0.5, 1, 0, 0], atol=2e-5)
+
+
+def test_stretching_is_that_of_the_authors():
+    golden = np.load(GOLDEN / "cpn.npz")
+    found = min_max_normalise(golden["small"].transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, golden["small_max_norm"], atol=1e-6)

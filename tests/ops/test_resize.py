@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsss_jax.ops.resize import interpolation_matrix, resize_bilinear, resize_valid
+from wsss_jax.ops.resize import (
+    interpolation_matrix,
+    resize_bilinear,
+    resize_twice,
+    resize_valid,
+    resized_mean,
+)
 
 SIDES = st.integers(1, 8)
 
@@ -85,25 +91,53 @@ def test_any_sizes_agree_with_the_formula(values, n, align_corners):
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-@jax.jit
-def padded(x, sizes, new_sizes):
-    return resize_valid(x, sizes, new_sizes, (10, 11))
-
-
-whole = jax.jit(resize_bilinear, static_argnums=1)
+padded = jax.jit(
+    lambda x, sizes, new_sizes, align_corners: resize_valid(
+        x, sizes, new_sizes, (10, 11), align_corners=align_corners
+    ),
+    static_argnums=3,
+)
+whole = jax.jit(resize_bilinear, static_argnums=1, static_argnames="align_corners")
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.integers(0, 99))
-def test_padded_resize_is_that_of_the_picture_alone(first, second, new, seed):
+@given(
+    st.tuples(SIDES, SIDES),
+    st.tuples(SIDES, SIDES),
+    st.tuples(SIDES, SIDES),
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_padded_resize_is_that_of_the_picture_alone(first, second, new, align_corners, seed):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((2, 8, 9, 2)).astype(np.float32)  # also outside: it must not matter
-    found = np.array(padded(x, np.array([first, second]), np.array([new, new])))
+    found = np.array(padded(x, np.array([first, second]), np.array([new, new]), align_corners))
     for picture, (h, w), resized in zip(x, (first, second), found, strict=True):
-        wanted = whole(picture[None, :h, :w], new)[0]
+        wanted = whole(picture[None, :h, :w], new, align_corners=align_corners)[0]
         np.testing.assert_allclose(resized[: new[0], : new[1]], wanted, atol=1e-5)
         resized[: new[0], : new[1]] = 0
         assert not resized.any()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.integers(0, 9))
+def test_two_resizes_in_one_are_those_one_after_the_other(size, middle, new, seed):
+    x = np.random.default_rng(seed).standard_normal((1, 8, 9, 2)).astype(np.float32)
+    sizes = (np.array([n]) for n in (size, middle, new))
+    found = np.array(resize_twice(x, *sizes, (8, 9), (10, 11)))[0]
+    first = whole(x[:, : size[0], : size[1]], middle, align_corners=True)
+    np.testing.assert_allclose(found[: new[0], : new[1]], whole(first, new)[0], atol=1e-5)
+    found[: new[0], : new[1]] = 0
+    assert not found.any()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.integers(0, 9))
+def test_mean_after_resizing_needs_no_resizing(size, new, seed):
+    x = np.random.default_rng(seed).standard_normal((1, 8, 9, 2)).astype(np.float32)
+    found = resized_mean(x, np.array([size]), np.array([new]), (10, 11))
+    wanted = whole(x[:, : size[0], : size[1]], new, align_corners=True).mean((1, 2))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_gradient_is_the_transpose():

@@ -5,7 +5,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsss_jax.ops.valid import after_stride, flip_valid, global_average, valid_mask, zero_outside
+from wsss_jax.ops.valid import (
+    after_stride,
+    flip_valid,
+    global_average,
+    softmax_over_positions,
+    valid_mask,
+    valid_max,
+    valid_min,
+    zero_outside,
+)
 
 SIZES = jnp.array([[2, 3], [1, 1], [3, 4]])
 
@@ -53,6 +62,25 @@ def test_average_is_of_the_picture_only():
     x[0, :2, :2, 0] = [[1, 2], [3, 6]]
     x[1, :1, :3, 0] = [[1, 2, 6]]
     np.testing.assert_allclose(global_average(x, jnp.array([[2, 2], [1, 3]])), [[3], [3]])
+
+
+def test_extremes_are_of_the_picture_only():
+    x = np.array([[[-5, -2, 9]], [[-7, 3, 4]]], np.float32)[..., None]
+    sizes = jnp.array([[1, 2], [1, 3]])
+    assert valid_max(x, sizes).ravel().tolist() == [-2, 4]
+    assert valid_min(-x, sizes).ravel().tolist() == [2, -4]
+    assert valid_max(x, None).ravel().tolist() == [9, 4]
+    assert valid_min(x, None).ravel().tolist() == [-5, -7]
+
+
+def test_softmax_over_the_positions_of_each_picture():
+    x = np.zeros((2, 2, 2, 1), np.float32)
+    x[0, 0, 1] = np.log(3)
+    x[0, 1] = 50  # outside
+    found = softmax_over_positions(x, jnp.array([[1, 2], [2, 2]]))[..., 0]
+    np.testing.assert_allclose(found[0], [[0.25, 0.75], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(found[1], 0.25, rtol=1e-6)
+    np.testing.assert_allclose(softmax_over_positions(x, None).sum((1, 2)), 1, rtol=1e-6)
 
 
 def test_flip_by_hand():

@@ -5,12 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.helpers.networks import narrow_batch, narrow_cam, narrow_cse, narrow_variables, relative
+from tests.helpers.networks import (
+    narrow_batch,
+    narrow_cam,
+    narrow_cpn,
+    narrow_cse,
+    narrow_variables,
+    relative,
+)
 from wsss_jax.sharding import data_mesh, put_batch
 from wsss_jax.training.optimizer import polynomial_sgd
 from wsss_jax.training.step import TrainState, make_train_step, merge, partition
 
-METHODS = {"cam": narrow_cam, "cse": narrow_cse}
+METHODS = {"cam": narrow_cam, "cse": narrow_cse, "cpn": narrow_cpn}
 
 
 def three_steps(method, devices, accumulation):
@@ -76,7 +83,7 @@ def test_frozen_layers_cost_no_backward_pass(method):
     trainable, frozen = partition(narrow_variables(method), method)
     if method.trained == "er":
         pytest.skip("gradients pass through the whole of cl by design")
-    batch = {"images": jnp.zeros((2, 24, 24, 3)), "labels": jnp.ones((2, 6))}
+    batch = {"images": jnp.zeros((2, 24, 24, 3)), "labels": jnp.ones((2, 6)), "keep": jnp.ones((2, 24, 24))}
     keys = jax.random.split(jax.random.key(0), 2)
 
     def loss(trainable, frozen):
