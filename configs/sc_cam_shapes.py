@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     c.method = "sc_cam"
     c.init_from = "classifier"  # in place of ImageNet weights, which drawn pictures do not have
     c.total_epochs = 8
-    c.optimizer.learning_rate = 0.02
+    c.optimizer.learning_rate = 0.01
     c.sc_cam.k = 4
     c.sc_cam.rounds = 3
     c.sc_cam.hand_on = (3, 5, 7)

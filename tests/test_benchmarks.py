@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convert, evaluate, infer, loader, topics, train
+from benchmarks import convert, evaluate, features, infer, loader, topics, train
 from benchmarks.machine import cpu_model, machine, versions
 from benchmarks.pictures import Shrunk, draw_devkit, draw_sizes, open_pictures
 from benchmarks.row import Row, Settings
@@ -71,6 +71,15 @@ def test_inference_agrees_with_the_plain_loop():
     assert draw_sizes(1) == [(500, 375)]  # 20 x 15 after shrinking, in a bucket of 24 x 16
     padding = named(rows, "CAM inference, padded area of this list").value
     assert padding == pytest.approx(100 * (16 * 24 / (15 * 20) - 1))
+
+
+def test_features_agree_with_one_picture_at_a_time():
+    rows = features.rows(dataclasses.replace(TOY, pictures=2))
+    check(rows)
+    padded = named(rows, "features, compiled before, padded")
+    assert float(padded.note.rsplit(" ", 1)[1]) < 1e-4
+    plain = named(rows, "features, compiled before, one picture at a time")
+    assert padded.ratio == pytest.approx(padded.value / plain.value)
 
 
 def test_plan_rows_by_hand():

@@ -83,9 +83,12 @@ def k_means(features: np.ndarray, k: int, restarts: int) -> tuple[np.ndarray, np
         return np.zeros(0, np.int64), np.zeros(0)
     from sklearn.cluster import KMeans  # here, since it takes a second to import
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     count = min(k, len(features))
-    with warnings.catch_warnings():  # of equal features; `_describe` tells how many clusters there are
+    # One thread: sums do not depend on the number of cores then, and problems this small gain little by more.
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Of equal features; `_describe` tells how many clusters there are.
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = KMeans(count, random_state=0, max_iter=300, n_init=restarts).fit(features)
     return found.labels_, np.linalg.norm(features - found.cluster_centers_[found.labels_], axis=1)
