@@ -104,7 +104,7 @@ def record_settings(run: Run, settings: dict[str, Any]) -> None:
     record_in(run.layout.cams(run.config.dataset.infer_split), settings, "CAMs")
 
 
-def record_in(folder: Path, settings: dict[str, Any], what: str) -> None:
+def record_in(folder: Path, settings: dict[str, Any], what: str, flag: str = "--workdir") -> None:
     """Writes settings.json into a folder, or checks that what is there was made alike.
 
     Raises:
@@ -117,7 +117,7 @@ def record_in(folder: Path, settings: dict[str, Any], what: str) -> None:
         if differing:
             was = ", ".join(f"{key} {before.get(key)!r}, now {settings[key]!r}" for key in differing)
             raise RunError(
-                f"{folder} holds {what} made with {was}; delete the folder or choose another --workdir"
+                f"{folder} holds {what} made with {was}; delete the folder or choose another {flag}"
             )
     elif jax.process_index() == 0:
         write_json(path, settings)

@@ -1,0 +1,184 @@
+"""Refines class activation maps that any program has made; nothing is trained and no run is needed.
+
+Examples:
+  python -m wsss_jax.refine --images=JPEGImages --cams=out_cam --out=crf --alphas=4,24 --scores
+  python -m wsss_jax.refine --images=JPEGImages --cams=irn_cam --out=ir_label --preset=irn
+
+Maps are .npy files as psa, SC-CAM and OC-CSE ({class: map}) or IRN ({'keys', 'high_res'}) pickle them, of
+which no code is run, or .npz files with `keys` int[K] and `cam` float[K, H, W]. Classes count from 0, values
+are at most 1, sizes those of the pictures; a file of maps belongs to the picture of the same name.
+
+Writes palette PNGs: 0 background, class + 1, with the preset irn also 255 where the label is not clear. The
+same command again makes only what is missing.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from wsss_jax.commandline import one_line_errors
+from wsss_jax.errors import ConfigError, DataError, RunError
+from wsss_jax.refine.folder import LabelTask, Pairs, ScoreTask, Task, is_done, pair_files, write_result
+from wsss_jax.refine.jobs import Refined, Refused
+from wsss_jax.refine.settings import IRN, PRESETS, PSA, CrfSettings
+
+# JAX is imported inside functions: `--help` and a misspelt folder should not take seconds.
+
+_ALPHAS = (4.0, 32.0)
+_THRESHOLDS = (0.3, 0.05)
+_TASK_PRESETS = ("psa", "irn")
+_BACKEND_HELP = "auto: pydensecrf on a CPU that has it, else jax"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; ends the program with one line and status 1 if something is wrong."""
+    options = _parse(argv)
+    with one_line_errors():
+        task, settings = _task(options), _settings(options)
+        refine_folder(
+            pair_files(options.images, options.cams),
+            Path(options.out),
+            task,
+            settings,
+            scores=options.scores,
+            backend=options.backend,
+            batch_size=options.batch_size,
+            max_buckets=options.max_buckets,
+            workers=options.workers,
+        )
+
+
+def refine_folder(
+    pairs: Pairs,
+    out: Path,
+    task: Task,
+    settings: CrfSettings,
+    *,
+    scores: bool = False,
+    backend: str = "auto",
+    batch_size: int = 0,
+    max_buckets: int = 4,
+    workers: int = 0,
+) -> None:
+    """Refines the pictures that are not refined yet; see docs/refinement.md.
+
+    Raises:
+      RunError: the folder holds results of other settings, or maps were refused (when the others are done).
+      ConfigError: a setting cannot be used, or the backend is not installed.
+    """
+    import jax
+
+    from wsss_jax.inference.buckets import plan_buckets
+    from wsss_jax.interrupt import stop_on_signals
+    from wsss_jax.refine.stream import CrfStream, StreamSettings
+    from wsss_jax.sharding import data_mesh
+    from wsss_jax.stages.batches import write_results
+    from wsss_jax.stages.infer import record_in
+
+    ids = list(pairs.files)
+    todo = [image_id for image_id in ids if not is_done(task, out, scores, image_id)]
+    record_in(out, _made_with(task, settings), "results", "--out")
+    options = StreamSettings(crf=settings, backend=backend, batch_size=batch_size, workers=workers)
+    stream, refused = CrfStream(options, data_mesh(jax.local_devices())), list[Refused]()
+    buckets = plan_buckets(_sizes(pairs), max_buckets) if stream.backend == "jax" and todo else []
+    print(f"{len(ids)} images, {len(ids) - len(todo)} of them done before, {stream.backend}", flush=True)
+    with stop_on_signals():
+        results = _sound(stream.refine(task.load(pairs), todo, buckets), refused)
+        write = functools.partial(write_result, task, out, scores)
+        write_results("refine", len(ids), len(ids) - len(todo), results, write)
+    if refused:
+        raise RunError(
+            f"{len(refused)} of {len(ids)} images were refused, the others are done; the first: "
+            f"{refused[0].reason}"
+        )
+
+
+def _made_with(task: Task, settings: CrfSettings) -> dict[str, Any]:
+    """What must be the same when a folder of results is gone on with."""
+    numbers = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(task).items()}
+    return {"task": type(task).__name__, **numbers, "crf": settings.describe()}
+
+
+def _sizes(pairs: Pairs) -> Iterator[tuple[int, int]]:
+    for image_id in pairs.files:
+        with contextlib.suppress(DataError):  # told when the picture is read
+            yield pairs.size(image_id)
+
+
+def _sound(results: Iterable[list[Refined | Refused]], refused: list[Refused]) -> Iterator[list[Refined]]:
+    """Passes on what was refined, and tells and gathers what was refused."""
+    for several in results:
+        for result in several:
+            if isinstance(result, Refused):
+                print(f"refused: {result.reason}", file=sys.stderr, flush=True)
+                refused.append(result)
+        yield [result for result in several if isinstance(result, Refined)]
+
+
+def _task(options: argparse.Namespace) -> Task:
+    if options.preset != "irn":
+        if options.thresholds is not None:
+            raise ConfigError("--thresholds belongs to --preset=irn; psa's way has --alphas")
+        alphas = tuple(options.alphas or _ALPHAS)
+        if min(alphas) <= 0 or len(set(alphas)) < len(alphas):
+            raise ConfigError(f"--alphas: {_listed(alphas)} are not different numbers greater than 0")
+        return ScoreTask(alphas)
+    if options.alphas is not None or options.scores:
+        raise ConfigError("--alphas and --scores belong to psa's way; --preset=irn has --thresholds")
+    thresholds = options.thresholds or _THRESHOLDS
+    if len(thresholds) != 2 or not 0 <= thresholds[1] < thresholds[0] < 1:
+        raise ConfigError(f"--thresholds: {_listed(thresholds)} are not a high and a low one of 0..1")
+    return LabelTask(high=thresholds[0], low=thresholds[1])
+
+
+def _settings(options: argparse.Namespace) -> CrfSettings:
+    """The preset's kernels with what was given in place of its own."""
+    names = [field.name for field in dataclasses.fields(CrfSettings)]
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return dataclasses.replace(PRESETS[options.preset], **given)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m wsss_jax.refine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--images", required=True, metavar="DIR", help="folder of pictures")
+    add("--cams", required=True, metavar="DIR", help="folder of their maps, .npy or .npz")
+    add("--out", required=True, metavar="DIR", help="folder for the label maps")
+    add("--preset", choices=_TASK_PRESETS, default="psa", help="whose CRF; default: %(default)s")
+    add(
+        "--alphas", type=_numbers, metavar="A,...", help=f"psa: background is (1 - max)^A; {_listed(_ALPHAS)}"
+    )
+    add("--thresholds", type=_numbers, metavar="H,L", help=f"irn: of the background; {_listed(_THRESHOLDS)}")
+    add("--scores", action="store_true", help="psa: also write .npz files with keys and scores")
+    add("--backend", choices=("auto", "jax", "pydensecrf"), default="auto", help=_BACKEND_HELP)
+    add(
+        "--batch-size", type=int, default=0, metavar="N", help="pictures per batch; 0: as the devices need it"
+    )
+    add("--max-buckets", type=int, default=4, metavar="N", help="padded sizes; default: %(default)s")
+    add("--workers", type=int, default=0, metavar="N", help="processes of pydensecrf; 0: one per core")
+    kernels = parser.add_argument_group("the CRF, in place of the preset's")
+    for field in dataclasses.fields(CrfSettings):
+        kind = int if field.name == "iterations" else float
+        name = "--" + field.name.replace("_", "-")
+        values = f"psa {getattr(PSA, field.name):g}, irn {getattr(IRN, field.name):g}"
+        kernels.add_argument(name, type=kind, metavar="X", help=values)
+    return parser.parse_args(argv)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
+
+
+if __name__ == "__main__":
+    main()
