@@ -87,14 +87,10 @@ class Affinity:
         labels = pair_labels(batch["labels"], self.radius)
         features = self.network.apply(variables[self.trained], batch["images"], keys=keys)
         affinity = feature_affinities(cast(jax.Array, features), half_offsets(self.radius))
-        alike, different = -jnp.log(affinity + _EPSILON), -jnp.log(1 + _EPSILON - affinity)
-        terms = (
-            _mean(alike, labels.background),
-            _mean(alike, labels.foreground),
-            _mean(different, labels.negative),
-        )
-        loss = terms[0] / 4 + terms[1] / 4 + terms[2] / 2
-        return loss, dict(zip(self.metrics, (loss, *terms), strict=True))
+        background, foreground, negative = pair_losses(affinity, labels)
+        loss = background / 4 + foreground / 4 + negative / 2
+        terms = (loss, background, foreground, negative)
+        return loss, dict(zip(self.metrics, terms, strict=True))
 
 
 def pair_labels(labels: jax.Array, radius: int) -> PairLabels:
@@ -102,11 +98,21 @@ def pair_labels(labels: jax.Array, radius: int) -> PairLabels:
     offsets = half_offsets(radius)
     B, h, w = labels.shape
     sizes = jnp.tile(jnp.asarray([[h, w]]), (B, 1))
-    there = jnp.stack([shifted(labels, offset, fill=VOID) for offset in offsets], axis=1)
-    here = labels[:, None]
+    here, there = labels[:, None], shifted(labels, offsets, fill=VOID)
     known = pairs(offsets, sizes, (h, w), crop=radius - 1) & (here != VOID) & (there != VOID)
     same = known & (here == there)
     return PairLabels(same & (here == 0), same & (here != 0), known & (here != there))
+
+
+def pair_losses(affinity: jax.Array, labels: PairLabels) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Losses of background, foreground and negative pairs of affinities [B, N, h, w]: the mean of -log a, and of
+    -log (1 - a) for the negative ones, each over its pairs in the whole batch."""
+    alike, different = -jnp.log(affinity + _EPSILON), -jnp.log(1 + _EPSILON - affinity)
+    return (
+        _mean(alike, labels.background),
+        _mean(alike, labels.foreground),
+        _mean(different, labels.negative),
+    )
 
 
 def _mean(values: jax.Array, chosen: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from wsss_jax.ops.valid import valid_mask
@@ -39,13 +40,12 @@ def reach_of(offsets: Sequence[Offset]) -> int:
     return max(max(abs(dy), abs(dx)) for dy, dx in offsets)
 
 
-def shifted(x: jax.Array, offset: Offset, fill: float = 0) -> jax.Array:
-    """What lies `offset` away from each position: [B, H, W, ...] -> the same shape, `fill` outside."""
-    (dy, dx), (H, W) = offset, x.shape[1:3]
-    pad = ((0, 0), (max(-dy, 0), max(dy, 0)), (max(-dx, 0), max(dx, 0)), *[(0, 0)] * (x.ndim - 3))
-    padded = jnp.pad(x, pad, constant_values=fill)
-    top, left = max(dy, 0), max(dx, 0)
-    return padded[:, top : top + H, left : left + W]
+def shifted(x: jax.Array, offsets: Sequence[Offset], fill: float = 0) -> jax.Array:
+    """What lies each offset away from every position: [B, H, W] -> [B, N, H, W], `fill` outside."""
+    (H, W), reach = x.shape[1:], reach_of(offsets)
+    padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach)), constant_values=fill)
+    views = [padded[:, reach + dy :, reach + dx :][:, :H, :W] for dy, dx in offsets]
+    return jnp.stack(views, axis=1)
 
 
 def pairs(offsets: Offsets, sizes: jax.Array, shape: tuple[int, int], *, crop: int = 0) -> jax.Array:
@@ -62,7 +62,7 @@ def pairs(offsets: Offsets, sizes: jax.Array, shape: tuple[int, int], *, crop: i
     inside = valid_mask(sizes, H, W)[..., 0]
     columns = jnp.arange(W) >= crop
     sources = valid_mask(sizes - crop, H, W)[..., 0] & columns
-    return jnp.stack([sources & shifted(inside, offset) for offset in offsets], axis=1)
+    return sources[:, None] & shifted(inside, offsets, fill=False)
 
 
 def feature_affinities(features: jax.Array, offsets: Offsets) -> jax.Array:
@@ -89,8 +89,11 @@ def path_affinities(edges: jax.Array, offsets: Offsets) -> jax.Array:
     Beyond the array everything is edge, as in IRN, which pads so; multiply by `pairs`.
     """
 
+    cells = sorted({cell for offset in offsets for cell in path_cells(offset)})
+    around = shifted(edges, cells, fill=1)
+
     def strongest(offset: Offset) -> jax.Array:
-        return jnp.stack([shifted(edges, cell, fill=1) for cell in path_cells(offset)]).max(0)
+        return around[:, np.array([cells.index(cell) for cell in path_cells(offset)])].max(1)
 
     return 1 - jnp.stack([strongest(offset) for offset in offsets], axis=1)
 
@@ -110,9 +113,9 @@ class Transition:
         self._pitch = self._shape[1] + reach
         self._shifts = [dy * self._pitch + dx for dy, dx in offsets]
         self._margin, self._length = reach * self._pitch + reach, self._shape[0] * self._pitch
-        back = [shifted(half[:, i], (-dy, -dx)) for i, (dy, dx) in enumerate(offsets)]
+        back = [_moved(half[:, i], offset) for i, offset in enumerate(offsets)]
         root = jnp.sqrt(1 + half.sum(1) + sum(back))
-        there = jnp.stack([shifted(root, offset, fill=1) for offset in offsets], axis=1)
+        there = shifted(root, offsets, fill=1)
         self._root = self._flat(root[:, None])
         self._diagonal = self._flat(1 / root[:, None] ** 2)
         weights = self._flat(half / (root[:, None] * there))
@@ -146,3 +149,11 @@ class Transition:
     def _at(self, y: jax.Array, shift: int) -> jax.Array:
         start = self._margin + shift
         return lax.slice_in_dim(y, start, start + self._length, axis=2)
+
+
+def _moved(x: jax.Array, offset: Offset) -> jax.Array:
+    """Moves every value by an offset with dy >= 0, zeros coming in: [B, H, W] -> [B, H, W]."""
+    (dy, dx), (H, W) = offset, x.shape[1:]
+    padded = jnp.pad(x, ((0, 0), (dy, 0), (max(dx, 0), max(-dx, 0))))
+    left = max(-dx, 0)
+    return padded[:, :H, left : left + W]

@@ -14,6 +14,7 @@ from wsss_jax.method import Variables
 from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.ops.valid import after_stride, zero_outside
+from wsss_jax.refine.jobs import Refused
 from wsss_jax.refine.walk import WalkSettings, psa_affinities, psa_walk
 from wsss_jax.sharding import replicated, split
 
@@ -25,13 +26,6 @@ class WalkInput(NamedTuple):
     image: np.ndarray  # uint8[H, W, 3]
     keys: np.ndarray  # int32[K + 1]: -1 for background, then the classes, counted from 0
     seeds: np.ndarray  # float32[K + 1, ceil(H / 8), ceil(W / 8)]
-
-
-class Refused(NamedTuple):
-    """A picture that could not be read, which should not keep the others from being done."""
-
-    image_id: str
-    reason: str
 
 
 class Walked(NamedTuple):

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -28,8 +28,7 @@ from wsss_jax.stages.context import Run, require
 from wsss_jax.stages.evaluate import read_mask
 from wsss_jax.stages.infer import record_in
 from wsss_jax.stages.layout import alpha_name
-
-_SHOWN = 3  # refused pictures that the last message quotes; all are in the log
+from wsss_jax.stages.refused import refusal, without_refused
 
 
 def crf(run: Run) -> None:
@@ -59,12 +58,12 @@ def crf(run: Run) -> None:
     )
     refused: list[Refused] = []
     buckets = _buckets(run, own) if stream.backend == "jax" else []
-    results = _without_refused(run, stream.refine(load, todo, buckets), refused)
+    results = without_refused(run, "crf", stream.refine(load, todo, buckets), refused)
     write = functools.partial(_write, run, split, alphas)
     rate = write_results("crf", len(own), len(own) - len(todo), results, write)
     run.say(f"{name}: {rate:.1f} images/s, {stream.program.compiled} compiled program(s)")
     if refused:
-        raise RunError(_refusal(name, refused, len(own)))
+        raise RunError(refusal(name, refused, len(own)))
 
 
 def eval_crf(run: Run) -> None:
@@ -122,24 +121,6 @@ def _buckets(run: Run, ids: Sequence[str]) -> list[Size]:
         with contextlib.suppress(DataError):  # told when the picture is read
             sizes.append(run.source.size(image_id))
     return plan_buckets(sizes, run.config.crf.max_buckets)
-
-
-def _without_refused(
-    run: Run, results: Iterable[list[Refined | Refused]], refused: list[Refused]
-) -> Iterator[list[Refined]]:
-    """Passes on what was refined, and tells and gathers what was refused."""
-    for several in results:
-        for result in several:
-            if isinstance(result, Refused):
-                run.say(f"crf: refused: {result.reason}")
-                refused.append(result)
-        yield [result for result in several if isinstance(result, Refined)]
-
-
-def _refusal(name: str, refused: Sequence[Refused], total: int) -> str:
-    reasons = "; ".join(result.reason for result in refused[:_SHOWN])
-    more = f"; and {len(refused) - _SHOWN} more in logs/log.txt" if len(refused) > _SHOWN else ""
-    return f"{name}: {len(refused)} of {total} images were refused, the others are done: {reasons}{more}"
 
 
 def _write(run: Run, split: str, alphas: Sequence[float], result: Refined) -> None:

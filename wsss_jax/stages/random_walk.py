@@ -11,24 +11,23 @@ import numpy as np
 from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.data.score_files import read_scores
-from wsss_jax.errors import DataError, RunError, UserError
-from wsss_jax.evaluation.confusion import check_planes
+from wsss_jax.errors import RunError
 from wsss_jax.files import write_json, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
 from wsss_jax.interrupt import stop_here
 from wsss_jax.methods import affinity_net
 from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.progress import Progress
+from wsss_jax.refine.jobs import Attempt, Refused
+from wsss_jax.refine.maps import check_classes, read_maps
 from wsss_jax.refine.pseudo import foreground_shares, label_map, palette_png, upsample, walk_seeds
 from wsss_jax.refine.walk import WalkSettings
-from wsss_jax.refine.walker import Refused, Walked, Walker, WalkInput
+from wsss_jax.refine.walker import Walked, Walker, WalkInput
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.context import Run, require
-from wsss_jax.stages.evaluate import read_cam
 from wsss_jax.stages.infer import record_in
+from wsss_jax.stages.refused import refusal, without_refused
 from wsss_jax.stages.train_affinity import affinity_variables
-
-_NAMED = 8  # refused images that the message at the end lists
 
 
 def random_walk(run: Run) -> None:
@@ -39,26 +38,26 @@ def random_walk(run: Run) -> None:
         when all others are done).
     """
     split, method = run.config.dataset.infer_split, affinity_net(run.config)
-    ids = run.ids(split)
+    ids, name = run.ids(split), f"random_walk {split_name(split)}"
     require(run.layout.cams(split) / "settings.json", "CAMs", "infer_cam")
     variables, weights = affinity_variables(run, method)
     record_in(run.layout.walked(split), _scores_settings(run, ids, weights), "walked scores")
     batches = _plan(run, ids)
+    own = [image_id for batch in batches for image_id in batch.image_ids]
     todo = [batch for batch in batches if not _done(run, batch)]
-    run.say(f"random_walk {split_name(split)}: {len(ids)} images, {_describe(run)}")
     refused: list[Refused] = []
     if todo:
-        settings = run.config.walk
-        walker = Walker(
-            method.network, method.radius, walk_settings(run), run.local_mesh, settings.batch_size
-        )
-        load = functools.partial(load_input, run)
+        run.say(f"{name}: {len(ids)} images, {_describe(run)}")
+        rows, mesh = run.config.walk.batch_size, run.local_mesh
+        walker = Walker(method.network, method.radius, walk_settings(run), mesh, rows)
+        load = Attempt(functools.partial(load_input, run))
         results = walker.walk(variables, todo, load, run.config.loader.threads)
-        rate = write_batches("random_walk", batches, todo, results, functools.partial(_keep, run, refused))
-        run.say(f"random_walk {split_name(split)}: {rate:.1f} images/s")
-    _draw_masks(run, [image_id for batch in batches for image_id in batch.image_ids])
+        done = without_refused(run, "random_walk", results, refused)
+        rate = write_batches("random_walk", batches, todo, done, functools.partial(_write, run))
+        run.say(f"{name}: {rate:.1f} images/s")
+    _draw_masks(run, own)
     if refused:
-        raise RunError(_list_refused(refused, len(ids)))
+        raise RunError(refusal(name, refused, len(own)))
 
 
 def walk_settings(run: Run) -> WalkSettings:
@@ -67,24 +66,14 @@ def walk_settings(run: Run) -> WalkSettings:
     return WalkSettings(beta=c.beta, logt=c.logt, method=c.method)
 
 
-def load_input(run: Run, image_id: str) -> WalkInput | Refused:
-    """Reads a picture and its CAMs; what cannot be used is refused by name."""
-    split = run.config.dataset.infer_split
-    try:
-        image = run.source.image(image_id)
-        path = run.layout.cam(split, image_id)
-        keys, cam = read_cam(path, image_id)
-        what = f"{path} (image {image_id!r})"
-        check_planes(cam, keys, 0, len(run.source.classes), what)
-        if cam.shape[1:] != image.shape[:2]:
-            raise DataError(
-                f"{what} is {cam.shape[2]}x{cam.shape[1]} pixels, but the image is "
-                f"{image.shape[1]}x{image.shape[0]}"
-            )
-    except UserError as error:
-        return Refused(image_id, str(error))
-    seeds = walk_seeds(cam, run.config.walk.alpha, STRIDE)
-    return WalkInput(image_id, image, np.concatenate([[-1], keys]).astype(np.int32), seeds)
+def load_input(run: Run, image_id: str) -> WalkInput:
+    """Reads a picture and its CAMs; DataError if they cannot be used."""
+    image = run.source.image(image_id)
+    path = run.layout.cam(run.config.dataset.infer_split, image_id)
+    maps = read_maps(path, image_id, (image.shape[0], image.shape[1]))
+    check_classes(maps, len(run.source.classes), image_id)
+    seeds = walk_seeds(maps.cam, run.config.walk.alpha, STRIDE)
+    return WalkInput(image_id, image, np.concatenate([[-1], maps.keys]).astype(np.int32), seeds)
 
 
 def mask_of(run: Run, image_id: str) -> np.ndarray:
@@ -118,10 +107,7 @@ def _done(run: Run, batch: PlannedBatch) -> bool:
     return all(run.layout.pseudo_scores(split, image_id).exists() for image_id in batch.image_ids)
 
 
-def _keep(run: Run, refused: list[Refused], result: Walked | Refused) -> None:
-    """Writes the scores of an image, or notes that there are none."""
-    if isinstance(result, Refused):
-        return refused.append(result)
+def _write(run: Run, result: Walked) -> None:
     path = run.layout.pseudo_scores(run.config.dataset.infer_split, result.image_id)
     write_whole(path, lambda file: np.savez(file, keys=result.keys, scores=result.scores))
 
@@ -172,12 +158,3 @@ def _scores_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[
 def _describe(run: Run) -> str:
     c = run.config.walk
     return f"2^{c.logt} steps ({c.method}), beta {c.beta:g}, background alpha {c.alpha:g}"
-
-
-def _list_refused(refused: Sequence[Refused], images: int) -> str:
-    names = ", ".join(repr(item.image_id) for item in refused[:_NAMED])
-    more = f" and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-    return (
-        f"random_walk: {len(refused)} of {images} images have no pseudo mask: {names}{more}; "
-        f"the first: {refused[0].reason}; the others are done"
-    )

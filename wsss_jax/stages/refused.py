@@ -1,0 +1,32 @@
+"""Pictures whose CAMs cannot be used: told by name, without keeping the others from being done."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from wsss_jax.refine.jobs import Refused
+from wsss_jax.stages.context import Run
+
+Result = TypeVar("Result")
+_SHOWN = 3  # refused pictures that the last message quotes; all are in the log
+
+
+def without_refused(
+    run: Run, stage: str, results: Iterable[Sequence[Result | Refused]], refused: list[Refused]
+) -> Iterator[list[Result]]:
+    """Passes on what was done, and tells and gathers what was refused."""
+    for several in results:
+        done = []
+        for result in several:
+            if isinstance(result, Refused):
+                run.say(f"{stage}: refused: {result.reason}")
+                refused.append(result)
+            else:
+                done.append(result)
+        yield done
+
+
+def refusal(name: str, refused: Sequence[Refused], total: int) -> str:
+    """What a stage says at its end."""
+    reasons = "; ".join(result.reason for result in refused[:_SHOWN])
+    more = f"; and {len(refused) - _SHOWN} more in logs/log.txt" if len(refused) > _SHOWN else ""
+    return f"{name}: {len(refused)} of {total} images were refused, the others are done: {reasons}{more}"
