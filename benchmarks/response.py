@@ -1,0 +1,134 @@
+"""InferCam: a queue of parts in padded batches against one part and one input at a time.
+
+Both sides read, cut and rescale the pictures and start from the same plain maps, which neither counts.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from benchmarks.networks import method_of, published_config, random_variables
+from benchmarks.pictures import Shrunk, open_pictures
+from benchmarks.plain_response import PlainResponse
+from benchmarks.row import Row, Settings
+from benchmarks.timing import Times, interleaved, seconds_of
+from wsss_jax.data.parts import split_boxes
+from wsss_jax.data.source import Source
+from wsss_jax.inference.erasing import Eraser, PartPlan, Response
+from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
+from wsss_jax.method import Variables
+from wsss_jax.methods.infer_cam import InferCam
+from wsss_jax.sharding import data_mesh
+from wsss_jax.stages.context import given_classes
+from wsss_jax.stages.infer import inference_settings
+
+_BUCKETS = 4  # for few pictures; a real list has the configured number
+_PLAIN_PICTURES = 1  # each of them compiles a program per part and scale
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What both sides are given."""
+
+    method: InferCam
+    variables: Variables
+    source: Source
+    settings: InferenceSettings
+    plans: list[PartPlan]
+    plain_maps: dict[str, np.ndarray]
+
+
+def rows(settings: Settings | None = None) -> list[Row]:
+    """Measures both sides, compiled before, and counts their programs."""
+    settings = settings or Settings()
+    with open_pictures(settings) as (pictures, ids):
+        job = _job(settings, Shrunk(pictures, settings.side), ids)
+        queue, plain = _Queue(job), _Plain(job)
+        first = seconds_of(queue)
+        times = interleaved({"queue": queue, "plain": plain}, settings.repeats)
+        return _rows(settings, job, queue, plain, first, times)
+
+
+def _job(settings: Settings, source: Source, ids: tuple[str, ...]) -> _Job:
+    method = method_of(settings, "infer_cam")
+    assert isinstance(method, InferCam)
+    variables = random_variables(method)
+    config = published_config(settings, "infer_cam")
+    config.cam.batch_size = settings.batch_size * jax.local_device_count()
+    config.cam.max_buckets = _BUCKETS
+    chosen, given = inference_settings(config), given_classes(source, ids)
+    predictor = Predictor(method, data_mesh(jax.local_devices()), chosen)
+    batches = plan_batches(source, ids, chosen)
+    found = [p for batch in predictor.predict(variables, source, batches, given) for p in batch]
+    plans = [
+        PartPlan(p.image_id, source.size(p.image_id), given[p.image_id], split_boxes(p.cam, method.split))
+        for p in found
+    ]
+    return _Job(method, variables, source, chosen, plans, {p.image_id: p.cam for p in found})
+
+
+def _rows(
+    settings: Settings, job: _Job, queue: "_Queue", plain: "_Plain", first: float, times: dict[str, Times]
+) -> list[Row]:
+    many, few = len(job.plans), len(plain.plans)
+    rate = {"queue": many / times["queue"].median, "plain": few / times["plain"].median}
+    parts = sum(len(plan.different) for plan in job.plans)
+    rounds = sum(len(shares) for r in queue.found.values() for shares in r.erased.values())
+    difference = max(float(np.abs(queue.found[i].cam - cam).max()) for i, cam in plain.found.items())
+    note = f"width {settings.width:g}, {len(settings.scales)} scale(s) with flips"
+    name = "InferCam, compiled before"
+    return [
+        times["queue"].per_second(
+            many,
+            f"{name}, queue of parts",
+            "images/s",
+            ratio=rate["queue"] / rate["plain"],
+            versus="plain loop",
+            note=f"{note}; {parts} parts, {rounds / parts:.1f} rounds; maps differ by {difference:.0e}",
+        ),
+        times["plain"].per_second(few, f"{name}, plain loop", "images/s", note=f"{note}; {few} picture(s)"),
+        Row(
+            name="InferCam, first pass of the queue",
+            value=many / first,
+            unit="images/s",
+            note=f"{queue.eraser.program.compiled} programs compiled on the way",
+        ),
+        Row(
+            name="InferCam, programs for each picture",
+            value=queue.eraser.program.compiled / many,
+            unit="programs",
+            ratio=(plain.loop.programs / few) / (queue.eraser.program.compiled / many),
+            versus="plain loop",
+            note=f"{many} pictures; plain loop: {plain.loop.programs / few:g}",
+        ),
+    ]
+
+
+class _Queue:
+    """The stage's pipeline over the whole list; a call computes all maps."""
+
+    def __init__(self, job: _Job) -> None:
+        mesh = data_mesh(jax.local_devices())
+        self.eraser = Eraser(job.method, mesh, job.settings, job.method.erasing, job.plans)
+        self.found: dict[str, Response] = {}
+        self._job = job
+
+    def __call__(self) -> None:
+        job = self._job
+        for several in self.eraser.respond(job.variables, job.source, job.plans, job.plain_maps.__getitem__):
+            self.found.update({response.image_id: response for response in several})
+
+
+class _Plain:
+    """The plain loop over the first pictures; a call computes their maps."""
+
+    def __init__(self, job: _Job) -> None:
+        self.plans = sorted(job.plans, key=lambda plan: plan.image_id)[:_PLAIN_PICTURES]
+        self.loop = PlainResponse(job.method, job.variables, job.settings.scales)
+        self.found: dict[str, np.ndarray] = {}
+        self._source = job.source
+
+    def __call__(self) -> None:
+        for plan in self.plans:
+            self.found[plan.image_id], _ = self.loop(self._source.image(plan.image_id), plan)
