@@ -15,8 +15,8 @@ every round starts, and psa's weights/res38_cls.pth, whose features the first ro
 docs/checkpoints.md tells where both are.
 
 Expect: the original ran on one TITAN X of 12 GB. Three rounds of 31, 41 and 51 epochs on 10,582 crops of 224
-are 1.3 million crops, forwards and backwards; with 4 x 10^11 operations each way for a crop (estimated, not
-measured) that is about a day on an accelerator that does 2 x 10^13 a second in practice.
+are 1.3 million crops of about 6 x 10^11 operations each, forwards and backwards (estimated, not measured):
+half a day on an accelerator that does 2 x 10^13 a second in practice.
 
 One round alone: --config.sc_cam.rounds=1 --config.sc_cam.hand_on=40, with --config.classifier_from the run or
 the checkpoint of the round before.

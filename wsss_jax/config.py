@@ -274,7 +274,8 @@ def validate(config: ConfigDict) -> None:
 def _check_sc_cam(flat: Mapping[str, Any]) -> None:
     """Checks what SC-CAM's rounds need."""
     epochs, rounds = flat["sc_cam.hand_on"], flat["sc_cam.rounds"]
-    if not (_are_numbers(epochs) and all(epoch >= 0 for epoch in epochs) and len(epochs) >= rounds):
+    whole = all(isinstance(epoch, int) and epoch >= 0 for epoch in epochs)
+    if not whole or len(epochs) < rounds:
         raise ConfigError(f"config.sc_cam.hand_on={epochs}: must be an epoch for each of {rounds} round(s)")
     if flat["cam.sc_cam_binarised"] and not flat["cam.export_npy"]:
         raise ConfigError(

@@ -270,6 +270,7 @@ def test_a_published_file_is_converted_and_gives_cams(tmp_path):
         ({"sc_cam.k": -3}, r"config.sc_cam.k=-3: must be greater than 0"),
         ({"sc_cam.rounds": 0}, r"config.sc_cam.rounds=0: must be greater than 0"),
         ({"sc_cam.rounds": 4}, r"hand_on=\(30, 40, 50\): must be an epoch for each of 4 round"),
+        ({"sc_cam.hand_on": (30, 2.5, 2)}, r"hand_on=\(30, 2.5, 2\): must be an epoch"),
         ({"sc_cam.hand_on": (30, -1, 2)}, r"hand_on=\(30, -1, 2\): must be an epoch"),
         ({"cam.sc_cam_maps": "child"}, r"sc_cam_maps='child': must be one of 'parent', 'sub'"),
         ({"cam.sc_cam_binarised": True}, r"sc_cam_binarised=True: only exported files.*export_npy=True"),
