@@ -105,8 +105,10 @@ def pair_labels(labels: jax.Array, radius: int) -> PairLabels:
 
 
 def pair_losses(affinity: jax.Array, labels: PairLabels) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Losses of background, foreground and negative pairs of affinities [B, N, h, w]: the mean of -log a, and of
-    -log (1 - a) for the negative ones, each over its pairs in the whole batch."""
+    """Losses of background, foreground and negative pairs, of affinities [B, N, h, w].
+
+    The mean of -log a, and of -log (1 - a) for negative pairs, each over its pairs in the whole batch.
+    """
     alike, different = -jnp.log(affinity + _EPSILON), -jnp.log(1 + _EPSILON - affinity)
     return (
         _mean(alike, labels.background),
