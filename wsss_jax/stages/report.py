@@ -26,6 +26,7 @@ from wsss_jax.report.contents import MAX_RESULTS
 from wsss_jax.stages.context import Run
 from wsss_jax.stages.evaluate import read_mask
 from wsss_jax.stages.results import PSEUDO, Read, Scored, image_score, main_results, places, scored_stages
+from wsss_jax.stages.rounds import last_epoch
 from wsss_jax.training.metrics import read_lines
 
 
@@ -70,7 +71,7 @@ def _summary(run: Run) -> dict[str, str]:
     model = config.model
     training = {
         "Started from": config.init_from,
-        "Training": f"{config.total_epochs} epochs, batch {config.batch_size}, crop {config.augment.crop}",
+        "Training": f"{last_epoch(config)} epochs, batch {config.batch_size}, crop {config.augment.crop}",
     }
     return {
         "Method": TITLES[config.method],
