@@ -59,7 +59,7 @@ def result_variables(run: Run) -> tuple[Variables, str]:
     method, choice = run.method, run.config.cam.checkpoint
     network = method.networks[method.trained]
     if choice not in ("best", "last") and not choice.isdigit():
-        variables = load_variables(run, choice, network)
+        variables = load_variables(run, choice, network, complete=True)
         run.say(f"weights: {choice}")
         return {method.trained: variables}, digest(variables)
     folder = run.layout.checkpoints(method.trained)
@@ -71,7 +71,7 @@ def result_variables(run: Run) -> tuple[Variables, str]:
 
 
 def load_variables(
-    run: Run, path: str | Path, network: Any, ignore: Collection[str] = ()
+    run: Run, path: str | Path, network: Any, ignore: Collection[str] = (), *, complete: bool = False
 ) -> dict[str, Any]:
     """Reads a network's variables from another run, a checkpoint or a published file.
 
@@ -81,6 +81,7 @@ def load_variables(
         `.npz` file.
       network: the flax module that they must fit; `heads` that the file lacks start fresh.
       ignore: top-level modules that are left out if the file has them, see `other_heads`.
+      complete: whether the file must have every head, because nothing will be trained.
 
     Raises:
       CheckpointError: the file or folder cannot be read or is of another network.
@@ -93,13 +94,14 @@ def load_variables(
     if place.is_dir():
         variables = _without(restore(step_folder(place)).variables, ignore)
     else:
-        variables = load_foreign(place, network.state_dict, allow_missing=network.heads, ignore=ignore)
+        optional = () if complete else network.heads
+        variables = load_foreign(place, network.state_dict, allow_missing=optional, ignore=ignore)
     if network.state_dict in _WITH_BACKGROUND and _is_ordinary(variables):
         variables = add_background(variables)
     missing = (head for head in network.heads if head not in variables["params"])
     # Of the heads to start fresh some may be another network's of the run: the classifier's, AffinityNet's.
     heads = {*(set(run.config.model.fresh_heads) & set(network.heads)), *missing}
-    if heads:
+    if heads and not complete:
         variables = take_fresh(variables, fresh_variables(network, run.config.seed), heads)
     check_against(variables, variable_shapes(network), source=str(place))
     return variables
