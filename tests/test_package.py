@@ -53,7 +53,7 @@ def _imports(path):
 
 
 def _part(path):
-    """The name of the part of the program that a file belongs to, such as 'data'; 'main' for a command's door."""
+    """The name of the part of the program that a file belongs to, 'data' say; 'main' for a command's door."""
     if path.name == "__main__.py":
         return "main"
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")

@@ -118,7 +118,7 @@ def filter_values(lattice: Lattice, values: jax.Array, exists: jax.Array | None 
 
     Args:
       lattice: of the N points.
-      values: to be filtered.
+      values: to be filtered; finite also where the points are not valid.
       exists: float32[M + 1, 1], 1 for lattice points that exist, where the lattice is larger than what the
         valid points touch (see `touched`).
     """

@@ -66,7 +66,7 @@ class DenseCrf:
         # XLA's sort takes nine times as long as NumPy's on CPU devices.
         self._sorts_on_host = mesh.devices.flat[0].platform == "cpu"
         self._index_program = jax.jit(self._index, static_argnames="shape")
-        self._solve_program = jax.jit(self._solve, static_argnames=("shape", "size"))
+        self._solve_program = jax.jit(self._solve, static_argnames="size")
         self._spatial_program = jax.jit(self._embed_positions, static_argnames="shape")
         self._build_program = jax.jit(self._build, static_argnames="size")
         self._spatial_lattices: dict[Size, Lattice] = {}
@@ -109,9 +109,7 @@ class DenseCrf:
             raise ValueError(f"a lattice table of {size} points is too small for a picture that has {needed}")
         arrays = (indexed.corners, indexed.order, indexed.valid, energies)
         spatial = self._spatial(indexed.shape)
-        return self._solve_program(
-            spatial, *(self._put(array) for array in arrays), shape=indexed.shape, size=size
-        )
+        return self._solve_program(spatial, *(self._put(array) for array in arrays), size=size)
 
     def _put(self, array: Any) -> Any:
         return jax.device_put(array, split(self._mesh))
@@ -164,7 +162,7 @@ class DenseCrf:
             order = sort_order(corners)
             return corners, valid, order, count(corners, order)
 
-        return self._on_each_device(jax.vmap(one), 0)(images, sizes)
+        return self._on_each_device(one, 0)(images, sizes)
 
     def _solve(
         self,
@@ -173,7 +171,6 @@ class DenseCrf:
         order: jax.Array,
         valid: jax.Array,
         energies: jax.Array,
-        shape: Size,
         size: int,
     ) -> jax.Array:
         self.compiled += 1
@@ -190,18 +187,27 @@ class DenseCrf:
             kernels = [_normalised(weight, kernel, valid) for weight, kernel in weighted]
             return _mean_field(energies, kernels, self._settings.iterations)
 
-        each = jax.vmap(one, in_axes=(None, 0, 0, 0, 0))
-        return self._on_each_device(each, 1)(spatial, corners, order, valid, energies)
+        return self._on_each_device(one, 1)(spatial, corners, order, valid, energies)
 
     def _on_each_device(self, function: Callable[..., Any], shared: int) -> Callable[..., Any]:
-        """Runs a function of batches on every device's part; the first `shared` arguments are whole."""
+        """Runs a function of one picture for every picture of every device's part of a batch.
+
+        The first `shared` arguments are the same for all.
+        """
+
+        def part(*arguments: Any) -> Any:
+            one, batch = functools.partial(function, *arguments[:shared]), arguments[shared:]
+            if len(jax.tree.leaves(batch)[0]) > 1:
+                return jax.vmap(one)(*batch)
+            # The usual case on CPU devices, where gathers with a batch axis take much longer to compile.
+            return jax.tree.map(lambda x: x[None], one(*jax.tree.map(lambda x: x[0], batch)))
 
         def run(*arguments: Any) -> Any:
             specs = tuple(
                 PartitionSpec() if i < shared else PartitionSpec("data") for i in range(len(arguments))
             )
             mapped = jax.shard_map(
-                function, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec("data"), check_vma=False
+                part, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec("data"), check_vma=False
             )
             return mapped(*arguments)
 

@@ -29,12 +29,12 @@ def mean_field(image: np.ndarray, energies: np.ndarray, settings: CrfSettings) -
 
     L, H, W = energies.shape
     crf: Any = densecrf.DenseCRF2D(W, H, L)
-    crf.setUnaryEnergy(np.ascontiguousarray(energies.reshape(L, -1)))
+    crf.setUnaryEnergy(np.array(energies.reshape(L, -1), order="C"))
     crf.addPairwiseGaussian(sxy=settings.gaussian_sxy, compat=settings.gaussian_weight)
     crf.addPairwiseBilateral(
         sxy=settings.bilateral_sxy,
         srgb=settings.bilateral_srgb,
-        rgbim=np.ascontiguousarray(image),
+        rgbim=np.array(image, order="C"),  # a copy, for it takes no array that cannot be written to
         compat=settings.bilateral_weight,
     )
     return np.array(crf.inference(settings.iterations), np.float32).reshape(L, H, W)
