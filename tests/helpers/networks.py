@@ -36,7 +36,7 @@ def narrow_cse(**options) -> Cse:
     return Cse(er=er, cl=cl, frozen_blocks=FROZEN_BLOCKS, erased_weight=0.3, erased_weight_per_epoch=0.05)
 
 
-def narrow_cpn(num_classes=6, width=1 / 16, blocks=(0, 0, 1, 0), **options) -> Cpn:
+def narrow_cpn(num_classes=6, width=1 / 32, blocks=(0, 0, 0, 0), **options) -> Cpn:
     network = CpnNetwork(num_classes, width=width, blocks=blocks, **options)
     return Cpn(network=network, frozen_blocks=FROZEN_BLOCKS)
 
@@ -60,11 +60,13 @@ def narrow_variables(method, seed=0):
     return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
-def narrow_batch(rows=8, side=24, num_classes=6, seed=0):
+def narrow_batch(rows=8, side=24, num_classes=6, seed=0, one_class=False):
     """A training batch as the loader makes it, with `keep` as CPN's samples have it."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((rows, num_classes)) < 0.4).astype(np.float32)
     labels[:, 0] = np.maximum(labels[:, 0], labels.sum(1) == 0)
+    if one_class:
+        labels = np.eye(num_classes, dtype=np.float32)[labels.argmax(1)]
     top, left = rng.integers(0, 6, (2, rows))
     return {
         "image": rng.integers(0, 256, (rows, side, side, 3), dtype=np.uint8),

@@ -105,9 +105,12 @@ def maps_of(*views):
     return maps
 
 
+terms_jitted = jax.jit(loss_terms)
+
+
 def terms_of(maps, improved, rate=0.5, label=1.0):
     rates = np.array([[1, rate, 1 - rate]], np.float32)
-    return loss_terms(
+    return terms_jitted(
         jnp.array(maps), jnp.array(improved), jnp.zeros((3, 2)), jnp.array([[label]]), jnp.array(rates)
     )
 
@@ -146,15 +149,13 @@ def test_plain_maps_of_the_parts_and_all_of_cpcrs_targets_are_fixed():
     rng = np.random.default_rng(0)
     maps, improved = rng.standard_normal((2, 3, 4, 4, 3)).astype(np.float32)
 
-    def term(name, maps, improved):
+    def terms(maps, improved):
         rates = jnp.array([[1, 0.4, 0.6]])
-        return loss_terms(maps, improved, jnp.zeros((3, 3)), jnp.ones((1, 2)), rates)[name]
+        return loss_terms(maps, improved, jnp.zeros((3, 3)), jnp.ones((1, 2)), rates)
 
+    grads = jax.jit(jax.jacrev(terms, (0, 1)))(maps, improved)
     moves = {
-        name: [
-            [bool(np.abs(view).max() > 0) for view in grad]
-            for grad in jax.grad(term, (1, 2))(name, maps, improved)
-        ]
+        name: [[bool(np.abs(view).max() > 0) for view in grad] for grad in grads[name]]
         for name in ("loss_tcp", "loss_tcp_improved", "loss_cpcr1", "loss_cpcr2")
     }
     none = [False] * 3
@@ -166,54 +167,43 @@ def test_plain_maps_of_the_parts_and_all_of_cpcrs_targets_are_fixed():
     }
 
 
+TINY = narrow_cpn()
+tiny_loss = jax.jit(lambda variables, batch, keys: TINY.loss(variables, batch, keys, None)[1])
+
+
 def test_one_pass_gives_the_terms_of_three():
-    method, data = narrow_cpn(), narrow_batch(rows=2)
-    variables = narrow_variables(method)
+    data, variables = narrow_batch(rows=2), narrow_variables(TINY)
     images = np.random.default_rng(0).standard_normal((2, 24, 24, 3)).astype(np.float32)
-    batch = {"images": images, "labels": data["labels"], "keep": data["keep"]}
     keep = data["keep"][..., None]
-    separate = [
-        score_cpn(method.network, variables["cpn"], view)
-        for view in (images, images * keep, images * (1 - keep))
-    ]
+    score = jax.jit(lambda x: score_cpn(TINY.network, variables["cpn"], x))
+    separate = [score(view) for view in (images, images * keep, images * (1 - keep))]
     together = (np.stack(parts, 1).reshape(6, *parts[0].shape[1:]) for parts in zip(*separate, strict=True))
     maps, improved, logits = (jnp.asarray(x) for x in together)
+    full, full_improved = (resize_bilinear(x, (24, 24), align_corners=True) for x in (maps, improved))
     kept = keep.mean((1, 2, 3))
-    wanted = loss_terms(
-        resize_bilinear(maps, (24, 24), align_corners=True),
-        resize_bilinear(improved, (24, 24), align_corners=True),
-        logits,
-        jnp.asarray(data["labels"]),
-        jnp.asarray(np.stack([np.ones(2), kept, 1 - kept], 1).astype(np.float32)),
-    )
-    _, found = method.loss(variables, batch, None, None)
+    rates = np.stack([np.ones(2), kept, 1 - kept], 1).astype(np.float32)
+    wanted = terms_jitted(full, full_improved, logits, data["labels"], rates)
+    found = tiny_loss(variables, {**data, "images": images}, None)
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
 
 
 def test_views_draw_dropout_anew():
-    method = narrow_cpn()
-    variables = narrow_variables(method)
-    images = jnp.ones((1, 16, 16, 3))
-    batch = {"images": images, "labels": jnp.ones((1, 6)), "keep": jnp.ones((1, 16, 16))}
-    keys = jax.random.split(jax.random.key(0), 1)
-    # Everything is kept, so image and second view are equal; drawn alike, they would differ in nothing.
-    terms = method.loss(variables, batch, keys, None)[1]
-    assert float(terms["loss_tcp"]) > 1e-3
-    assert float(method.loss(variables, batch, None, None)[1]["loss_tcp"]) < 1e-6
+    """All is kept, so that image and second view are equal: only dropout can tell them apart."""
+    images, keep = np.ones((1, 16, 16, 3), np.float32), np.ones((1, 16, 16), np.uint8)
+    batch = {"images": images, "labels": np.ones((1, 6), np.float32), "keep": keep}
+    variables = narrow_variables(TINY)
+    assert float(tiny_loss(variables, batch, None)["loss_tcp"]) < 1e-6
+    assert float(tiny_loss(variables, batch, jax.random.split(jax.random.key(0), 1))["loss_tcp"]) > 1e-3
 
 
-@pytest.mark.parametrize("keep", [0, 1])
-def test_a_picture_that_is_hidden_altogether_has_finite_gradients(keep):
-    method = narrow_cpn()
-    trainable, frozen = partition(narrow_variables(method), method)
-    batch = {
-        "images": jnp.ones((2, 16, 16, 3)),
-        "labels": jnp.eye(2, 6),
-        "keep": jnp.full((2, 16, 16), keep, jnp.uint8),
-    }
-    grads = jax.grad(lambda t: method.loss(merge(t, frozen), batch, None, None)[0])(trainable)
+def test_a_picture_that_is_hidden_altogether_has_finite_gradients():
+    trainable, frozen = partition(narrow_variables(TINY), TINY)
+    keep = np.stack([np.zeros((16, 16), np.uint8), np.ones((16, 16), np.uint8)])
+    batch = {"images": np.ones((2, 16, 16, 3), np.float32), "labels": np.eye(2, 6), "keep": keep}
+    grads = jax.jit(jax.grad(lambda t: TINY.loss(merge(t, frozen), batch, None, None)[0]))(trainable)
     assert all(np.isfinite(x).all() for x in grads.values())
+    assert max(float(np.abs(x).max()) for x in grads.values()) > 0
 
 
 def test_learning_rates_are_those_of_the_authors():

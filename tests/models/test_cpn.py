@@ -8,16 +8,16 @@ from flax.traverse_util import flatten_dict
 
 from tests.helpers.golden import GOLDEN
 from tests.helpers.networks import golden_variables, narrow_cpn, narrow_variables, relative
-from wsss_jax.models.cpn import CpnNetwork, normalised_maps, score_cpn
+from wsss_jax.models.cpn import CpnNetwork, normalised_maps
 from wsss_jax.models.resnet38 import ResNet38
 from wsss_jax.ops.resize import resize_bilinear
 
 
 @pytest.fixture(scope="module")
 def narrow():
-    """A narrow network and its variables."""
+    """A narrow network, what scores images by it, and its variables."""
     method = narrow_cpn()
-    return method.network, narrow_variables(method)["cpn"]
+    return method.network, jax.jit(method.network.apply), narrow_variables(method)["cpn"]
 
 
 @pytest.mark.slow
@@ -44,7 +44,7 @@ def softmax(x):
 
 
 def by_formula(maps, side, f9, f10):
-    """Improved maps [N, K] of one picture from the normalised [N, K] and the side branch [N, D], in float64."""
+    """Improved maps [N, K] of one picture from the normalised ones and the side branch [N, D], in float64."""
     maps, side, f9, f10 = (x.astype(np.float64) for x in (maps, side, f9, f10))
     shared = side @ f9
     unit = shared / (np.linalg.norm(shared, axis=1, keepdims=True) + 1e-5)
@@ -59,11 +59,12 @@ def by_formula(maps, side, f9, f10):
 
 
 def test_improved_maps_are_those_of_the_formula(narrow):
-    network, variables = narrow
+    network, score, variables = narrow
     images = np.random.default_rng(0).standard_normal((2, 40, 24, 3)).astype(np.float32)
-    scores = score_cpn(network, variables, images)
-    trunk = ResNet38(network.width, network.blocks)
-    features = trunk.apply({name: tree["trunk"] for name, tree in variables.items()}, images)
+    scores = score(variables, images)
+    features = jax.jit(ResNet38(network.width, network.blocks).apply)(
+        {name: tree["trunk"] for name, tree in variables.items()}, images
+    )
     kernels = {name: np.asarray(variables["params"][name]["kernel"])[0, 0] for name in network.heads}
     sides = [
         resize_bilinear(images, (5, 3), align_corners=True),
@@ -79,47 +80,47 @@ def test_improved_maps_are_those_of_the_formula(narrow):
 
 def test_only_the_best_class_of_a_position_is_spread_and_the_background_is_the_rest():
     maps = np.zeros((1, 1, 3, 4), np.float32)
-    maps[0, 0] = [[5, 4, 1, -1], [5, 2, 1, -3], [5, 900, 900, 900]]  # the last one is outside
+    maps[0, 0] = [[5, 4, 4, -1], [5, 2, 1, -3], [5, 900, 900, 900]]  # the last one is outside
     found = np.asarray(normalised_maps(maps, np.array([[1, 2]])))[0, 0]
-    # Divided by 4 and by 1; at the second position the second class is its own maximum, the first half of it.
-    np.testing.assert_allclose(found, [[0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]], atol=3e-5)
+    # Equal classes stay both; the second position has a half and a quarter of the classes' maxima.
+    np.testing.assert_allclose(found, [[0, 1, 1, 0], [0.5, 0.5, 0, 0], [0, 0, 0, 0]], atol=3e-5)
 
 
 @pytest.mark.parametrize("size", [(17, 33), (24, 31), (40, 40)])
 def test_padded_pictures_score_as_unpadded_ones(narrow, size):
-    network, variables = narrow
+    _, score, variables = narrow
     rng = np.random.default_rng(1)
     picture = rng.standard_normal((1, *size, 3)).astype(np.float32)
     padded = np.full((2, 48, 56, 3), 7, np.float32)  # neither the padding nor the neighbour may leak in
     padded[:1, : size[0], : size[1]] = picture
     padded[1] = rng.standard_normal((48, 56, 3))
-    alone = score_cpn(network, variables, picture)
-    together = score_cpn(network, variables, padded, np.array([size, (48, 56)]))
+    alone = score(variables, picture)
+    together = score(variables, padded, np.array([size, (48, 56)]))
     h, w = alone.maps.shape[1:3]
     for found, wanted in zip(together[:2], alone[:2], strict=True):
         np.testing.assert_allclose(found[0, :h, :w], wanted[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(together.logits[0], alone.logits[0], rtol=1e-4, atol=1e-5)
-    unmasked = score_cpn(network, variables, padded).improved[0, :h, :w]
+    unmasked = score(variables, padded).improved[0, :h, :w]
     assert np.abs(unmasked - alone.improved[0]).max() > 1e-3  # the test would notice a missing mask
 
 
 def test_the_trunk_learns_from_the_plain_maps_only(narrow):
-    network, variables = narrow
+    _, score, variables = narrow
     images = np.random.default_rng(2).standard_normal((1, 24, 24, 3)).astype(np.float32)
 
     def total(params):
-        return score_cpn(network, {**variables, "params": params}, images).improved[..., 1:].sum()
+        return score({**variables, "params": params}, images).improved[..., 1:].sum()
 
-    grads = jax.grad(total)(variables["params"])
+    grads = jax.jit(jax.grad(total))(variables["params"])
     moved = {name for name, tree in grads.items() if any(np.abs(x).max() > 0 for x in jax.tree.leaves(tree))}
     assert moved == {"f8_3", "f8_4", "f9", "f10"}
 
 
 def test_a_uniform_picture_has_finite_maps_and_gradients(narrow):
-    network, variables = narrow
+    _, score, variables = narrow
 
     def total(params):
-        return score_cpn(network, {**variables, "params": params}, jnp.zeros((1, 24, 24, 3))).improved.sum()
+        return score({**variables, "params": params}, jnp.zeros((1, 24, 24, 3))).improved.sum()
 
-    value, grads = jax.value_and_grad(total)(variables["params"])
+    value, grads = jax.jit(jax.value_and_grad(total))(variables["params"])
     assert np.isfinite(value) and all(np.isfinite(x).all() for x in jax.tree.leaves(grads))

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from tests.helpers.golden import GOLDEN
 from wsss_jax.ops.selection import hard_example_mean, max_onehot, min_pooling_loss, top_mean
 
-FLOATS = st.floats(-1e6, 1e6, width=32)
-ROWS = arrays(np.float32, (2, 12), elements=st.one_of(FLOATS, st.sampled_from([0.0, -0.0, 1.0, 1e-40])))
+FLOATS = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
+ROWS = arrays(np.float32, (2, 12), elements=st.one_of(FLOATS, st.sampled_from([0.0, -0.0, 1.0])))
 
 jitted = jax.jit(top_mean, static_argnums=1)
 

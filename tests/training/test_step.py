@@ -33,8 +33,10 @@ def three_steps(method, devices, accumulation):
     state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), totals)
     step = make_train_step(method, optimizer, 2, mesh)
     losses = []
+    # Two classes that are strongest at the same place tie in CPN's loss, and rounding decides between them.
+    one_class = method.trained == "cpn"
     for i in range(3):
-        batch = put_batch(narrow_batch(seed=i), mesh, accumulation)
+        batch = put_batch(narrow_batch(seed=i, one_class=one_class), mesh, accumulation)
         before = state.totals["loss"] * 1
         state = step(state, frozen, batch, jax.random.key(7))
         losses.append(float(state.totals["loss"] - before))

@@ -17,6 +17,7 @@ from wsss_jax.models.resnet38 import PUBLISHED_BLOCKS, PUBLISHED_DILATIONS, STRI
 from wsss_jax.ops.conv import WeightGradient
 from wsss_jax.ops.correlation import correlate
 from wsss_jax.ops.resize import resize_valid, resized_mean
+from wsss_jax.ops.selection import max_onehot
 from wsss_jax.ops.valid import after_stride, softmax_over_positions, valid_max, zero_outside
 
 _HEAD_SITE = 4  # after the four dropout layers of the trunk
@@ -110,8 +111,7 @@ def normalised_maps(maps: jax.Array, sizes: jax.Array) -> jax.Array:
     """
     positive = jax.nn.relu(jax.lax.stop_gradient(maps[..., 1:]))
     classes = jax.nn.relu(positive - 1e-5) / (valid_max(positive, sizes) + 1e-5)
-    best = classes.max(-1, keepdims=True)
-    kept = jnp.where(classes < best, 0, classes)  # equal ones stay, as in CPN's code
+    best, kept = classes.max(-1, keepdims=True), max_onehot(classes)
     return zero_outside(jnp.concatenate([1 - best, kept], -1), sizes)
 
 

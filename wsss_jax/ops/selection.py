@@ -37,7 +37,12 @@ def min_pooling_loss(maps: jax.Array) -> jax.Array:
 
 
 def max_onehot(x: jax.Array) -> jax.Array:
-    """Keeps each position's largest channel, also where it is negative, and zeroes the others: [..., K]."""
+    """Keeps each position's largest channel, also where it is negative, and zeroes the others: [..., K].
+
+    Equal ones stay. The barrier makes the two sides of the comparison the same numbers: the compiler would
+    rather compute x anew for each, and may round it differently.
+    """
+    x = jax.lax.optimization_barrier(x)
     return jnp.where(x == x.max(-1, keepdims=True), x, 0)
 
 

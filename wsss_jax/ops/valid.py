@@ -44,7 +44,7 @@ def global_average(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
 def valid_max(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
     """Maximum over each picture's positions: [B, H, W, C] -> [B, 1, 1, C]."""
     inside = None if sizes is None else valid_mask(sizes, *x.shape[1:3])
-    return x.max((1, 2), keepdims=True, initial=-jnp.inf, where=inside)
+    return jnp.max(x, (1, 2), keepdims=True, initial=-jnp.inf, where=inside)
 
 
 def valid_min(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
