@@ -10,7 +10,7 @@ from benchmarks.row import Row, Settings
 from wsss_jax.errors import ConfigError
 
 # In this order: what runs in processes of its own comes before this process takes hold of an accelerator.
-TOPICS = ("convert", "loader", "evaluate", "infer", "features", "train")
+TOPICS = ("convert", "loader", "evaluate", "crf", "infer", "features", "train")
 
 
 def check_topics(names: Sequence[str]) -> tuple[str, ...]:
@@ -43,6 +43,8 @@ def convert_rows() -> list[Row]:
             name=row["operation"],
             value=row["seconds"],
             unit="s",
+            low=row["seconds"],
+            high=row["slowest"],
             ratio=1 / row["times_numpy"],
             versus="numpy.load",
             note=f"{row['bytes'] / 1e6:,.0f} MB, {row['peak_memory']:g} times that in memory",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convert, evaluate, features, infer, loader, topics, train
+from benchmarks import convert, crf, evaluate, features, infer, loader, topics, train
 from benchmarks.machine import cpu_model, machine, versions
 from benchmarks.pictures import Shrunk, draw_devkit, draw_sizes, open_pictures
 from benchmarks.row import Row, Settings
@@ -21,6 +21,8 @@ from tests.helpers.voc import make_voc
 from wsss_jax.data.voc import Voc
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.inference.predict import InferenceSettings
+from wsss_jax.refine.jobs import Refined
+from wsss_jax.refine.native import is_installed
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = Settings(
@@ -106,6 +108,21 @@ def test_a_sweep_that_counts_otherwise_stops_the_benchmark(small, monkeypatch):
     monkeypatch.setattr(evaluate, "one_pass", lambda cases, thresholds: np.zeros((1, 1, 1), np.int64))
     with pytest.raises(RunError, match="different pixels"):
         evaluate.rows(small)
+
+
+def test_crf_and_pydensecrf(small, monkeypatch):
+    monkeypatch.setattr(crf, "_LABELS", (2, 3))
+    monkeypatch.setattr(crf, "PSA", dataclasses.replace(crf.PSA, iterations=1))
+    rows = crf.rows(small)
+    check(rows)
+    assert named(rows, "dense CRF, jax, the 2 labels present").versus == "all 3 labels, jax"
+    assert len(rows) == (7 if is_installed() else 3)
+
+
+def test_crfs_that_differ_stop_the_benchmark():
+    one = Refined("a", np.zeros(1), np.zeros((1, 2, 3, 3)))
+    with pytest.raises(RunError, match=r"picture a differ by 0\.5"):
+        crf._check_alike([one], [one._replace(scores=one.scores + 0.5)])
 
 
 def test_loader_by_threads_and_workers():

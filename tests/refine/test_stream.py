@@ -72,7 +72,7 @@ def test_both_backends_agree(results):
 
 
 def test_label_slots():
-    assert [label_slots(n) for n in (1, 2, 3, 4, 5, 8, 9, 21)] == [2, 2, 4, 4, 8, 8, 16, 32]
+    assert [label_slots(n) for n in (1, 2, 3, 4, 5, 8, 9, 21)] == [2, 2, 4, 4, 8, 8, 16, 24]
 
 
 def test_larger_pictures_share_smaller_batches():

@@ -82,9 +82,9 @@ def refine_folder(
 
     ids = list(pairs.files)
     todo = [image_id for image_id in ids if not is_done(task, out, scores, image_id)]
-    record_in(out, _made_with(task, settings), "results", "--out")
     options = StreamSettings(crf=settings, backend=backend, batch_size=batch_size, workers=workers)
     stream, refused = CrfStream(options, data_mesh(jax.local_devices())), list[Refused]()
+    record_in(out, _made_with(task, settings), "results", "--out")
     buckets = plan_buckets(_sizes(pairs), max_buckets) if stream.backend == "jax" and todo else []
     print(f"{len(ids)} images, {len(ids) - len(todo)} of them done before, {stream.backend}", flush=True)
     with stop_on_signals():

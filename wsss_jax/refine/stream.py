@@ -144,8 +144,8 @@ def choose_backend(backend: str) -> str:
 
 
 def label_slots(labels: int) -> int:
-    """The smallest of 2, 4, 8, 16, ... that is not below a number of labels: few numbers, few programs."""
-    return max(2, 1 << (labels - 1).bit_length())
+    """The smallest of 2, 4, 8, 16, 24, 32, ... that is not below a number of labels: few, few programs."""
+    return max(2, 1 << (labels - 1).bit_length()) if labels <= 8 else -(-labels // 8) * 8
 
 
 class _Group(NamedTuple):

@@ -1,0 +1,116 @@
+"""`python -m wsss_jax.refine` on somebody else's folders."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.refine.test_crf import picture
+from wsss_jax.refine.__main__ import main
+
+SIZE = (24, 30)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three pictures and psa's dictionaries: two classes, none, and one."""
+    for name in ("images/sub", "cams/sub"):
+        (tmp_path / name).mkdir(parents=True)
+    left = np.zeros(SIZE, np.float32)
+    left[:, :12] = 0.9
+    maps = {"a": {14: left, 2: left[:, ::-1]}, "sub/b": {}, "c": {7: left}}
+    for i, (image_id, cams) in enumerate(maps.items()):
+        Image.fromarray(picture(i, SIZE)).save(tmp_path / f"images/{image_id}.png")
+        np.save(tmp_path / f"cams/{image_id}.npy", np.array(cams, dtype=object), allow_pickle=True)
+    return tmp_path
+
+
+def run(folders, *flags, out="out"):
+    main(
+        [
+            f"--images={folders}/images",
+            f"--cams={folders}/cams",
+            f"--out={folders / out}",
+            "--backend=jax",
+            *flags,
+        ]
+    )
+
+
+def fails(capsys, folders, *flags):
+    with pytest.raises(SystemExit) as stop:
+        run(folders, *flags)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code in (1, 2)
+    return error
+
+
+def mask(path):
+    picture = Image.open(path)
+    assert picture.mode == "P"
+    return np.asarray(picture)
+
+
+def test_label_maps_and_scores_that_are_made_once(folders, capsys):
+    run(folders, "--alphas=4,24", "--scores")
+    for alpha in ("alpha_04", "alpha_24"):
+        labels = mask(folders / "out" / alpha / "a.png")
+        assert labels.shape == SIZE and set(np.unique(labels)) <= {0, 3, 15}
+        assert (labels[:, :6] == 15).mean() > 0.9 and (labels[:, -6:] == 3).mean() > 0.9
+        assert not mask(folders / "out" / alpha / "sub/b.png").any()
+        with np.load(folders / "out" / alpha / "a.npz") as file:
+            assert file["keys"].tolist() == [-1, 2, 14] and file["scores"].shape == (3, *SIZE)
+    # The higher the exponent, the less background.
+    low, high = (mask(folders / f"out/alpha_{a}/c.png") for a in ("04", "24"))
+    assert (high > 0).sum() >= (low > 0).sum() > 0
+    (folders / "out/alpha_24/c.png").unlink()
+    before = {p: p.stat().st_mtime_ns for p in (folders / "out").rglob("a.*")}
+    capsys.readouterr()
+    run(folders, "--alphas=4,24", "--scores")
+    assert "3 images, 2 of them done before" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in (folders / "out").rglob("a.*")} == before
+    np.testing.assert_array_equal(mask(folders / "out/alpha_24/c.png"), high)
+    assert "alphas [4.0, 24.0], now [4.0]; delete the folder or choose another --out" in fails(
+        capsys, folders, "--alphas=4"
+    )
+
+
+def test_training_labels_of_irn(folders):
+    run(folders, "--preset=irn", "--iterations=1")
+    labels = mask(folders / "out/a.png")
+    assert set(np.unique(labels)) <= {0, 3, 15, 255} and {3, 15} <= set(np.unique(labels))
+    assert not mask(folders / "out/sub/b.png").any()
+
+
+def test_what_is_refused_is_told_and_the_others_are_done(folders, capsys):
+    whole = (folders / "cams/a.npy").read_bytes()
+    (folders / "cams/a.npy").write_bytes(whole[:300])
+    assert "1 of 3 images were refused, the others are done" in fails(capsys, folders, "--alphas=4")
+    assert (folders / "out/alpha_04/c.png").is_file() and not (folders / "out/alpha_04/a.png").exists()
+    (folders / "cams/a.npy").write_bytes(whole)
+    run(folders, "--alphas=4")
+    assert (folders / "out/alpha_04/a.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--cams=nowhere"], "--cams=nowhere: there is no such folder"),
+        (["--alphas=4,4"], "--alphas: 4,4 are not different numbers"),
+        (["--alphas=four"], "invalid _numbers value: 'four'"),
+        (["--thresholds=0.3,0.1"], "--thresholds belongs to --preset=irn"),
+        (["--preset=irn", "--thresholds=0.1,0.3"], "0.1,0.3 are not a high and a low one"),
+        (["--preset=irn", "--scores"], "--alphas and --scores belong to psa's way"),
+        (["--gaussian-sxy=0"], "gaussian_sxy of a CRF is 0.0"),
+        (["--workers=-1"], "workers -1"),
+    ],
+)
+def test_mistakes_take_one_line(folders, capsys, flags, message):
+    assert message in fails(capsys, folders, *flags)
+    assert not (folders / "out").exists()
+
+
+def test_maps_without_a_picture(folders, capsys):
+    (folders / "images/c.png").unlink()
+    assert "c.npy: there is no picture 'c' in" in fails(capsys, folders)
+    (folders / "images/a.jpg").write_bytes(b"")
+    assert "are both of image 'a'; remove one" in fails(capsys, folders)
