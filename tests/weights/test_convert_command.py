@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from tests.helpers import torch_files as tf
 from tests.helpers.golden import GOLDEN, SHARED, names, state_dict
@@ -94,6 +95,15 @@ def test_the_small_published_file_converts_exactly(tmp_path):
     }
     for name in wanted.files:
         np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+
+
+def test_safetensors_say_where_they_are_from(tmp_path, checkpoint):
+    _, source = checkpoint
+    run(source, tmp_path / "a.safetensors", "--to=safetensors")
+    with safe_open(tmp_path / "a.safetensors", framework="np") as file:
+        said = file.metadata()
+    assert said["source_sha256"] == weights.sha256(source) and said["source"] == source.name
+    assert said["network"] == "resnet38_cls"
 
 
 def test_half_precision_is_kept_by_export_and_widened_for_training(tmp_path):
@@ -187,9 +197,10 @@ def test_flags_that_make_no_sense(capsys, arguments):
     assert "error:" in fails(capsys, *arguments, status=2)
 
 
-def test_looking_at_a_file_needs_no_jax():
+def test_foreign_files_need_no_jax(tmp_path):
     code = (
         "import sys; from tools.convert_weights.__main__ import main; main(sys.argv[1:]); "
         "sys.exit('jax' in sys.modules or 'orbax' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code, str(MXNET), "--check"], check=True, capture_output=True)
+    for more in ("--check", str(tmp_path / "ours")):
+        subprocess.run([sys.executable, "-c", code, str(MXNET), more], check=True, capture_output=True)

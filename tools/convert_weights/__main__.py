@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parse(argv)
     with one_line_errors():
         source = read_source(options.source, options.network, fresh=options.fresh, verify=options.check)
+        if options.destination is not None:  # first, since the source's hash is still being computed
+            write(source, options.destination, options.to, overwrite=options.overwrite)
         print(describe(source))
         if options.list:
             print(list_tensors(source))
@@ -27,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             check_finite(source)
             print("check    names, checksums and values are in order")
         if options.destination is not None:
-            write(source, options.destination, options.to, overwrite=options.overwrite)
             print(f"written  {options.destination} ({options.to})")
 
 

@@ -4,21 +4,21 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from etils import epath
 
+from tools.convert_weights.orbax_files import write_tree
 from tools.convert_weights.source import Source
 from wsss_jax import __version__, weights
 from wsss_jax.errors import CheckpointError
-from wsss_jax.weights.loading import own
 from wsss_jax.weights.mapping import Variables
 from wsss_jax.weights.npz_files import write_npz
 from wsss_jax.weights.safetensors_files import write_safetensors
+
+_NO_HASH = "0" * 64  # as long as a hash
 
 
 def write(source: Source, destination: str, form: str, *, overwrite: bool = False) -> None:
@@ -38,15 +38,9 @@ def write(source: Source, destination: str, form: str, *, overwrite: bool = Fals
     target = epath.Path(destination)
     if target.exists() and not overwrite:
         raise CheckpointError(f"{destination}: is there already; give another name or --overwrite")
-    facts = {
-        "network": str(source.network),
-        "source": os.path.basename(source.path.rstrip("/")),
-        "source_sha256": source.sha256,
-        "wsss_jax": __version__,
-    }
     try:
         with _staging(destination) as staged:
-            WRITERS[form](str(staged), variables, facts)
+            WRITERS[form](staged, variables, source)
             _publish(staged, target)
     except OSError as error:
         raise CheckpointError(f"{destination}: cannot be written: {error.strerror or error}") from error
@@ -82,45 +76,40 @@ def _upload(staged: Path, target: epath.Path) -> None:
         epath.Path(path).copy(remote)
 
 
-class _Final(np.ndarray):
-    """Numbers that nobody will change; Orbax copies others, in case they change while it writes."""
-
-    def __deepcopy__(self, memo: dict[int, Any] | None) -> "_Final":
-        return self
-
-
-def _write_orbax(path: str, variables: Variables, facts: Mapping[str, str]) -> None:
-    """The folder that `training.checkpoints.restore` reads: `variables` by Orbax, `meta/metadata` as JSON.
-
-    Compression would save 8 % of the size, and Orbax's database of many arrays in one file (OCDBT) would take
-    six times as long for nothing: this is written once.
-    """
-    import jax  # here, since it and Orbax take seconds to import
-    import orbax.checkpoint as ocp
-
-    from wsss_jax.training.checkpoints import digest
-
-    arrays = own(variables, np.float32)
-    handler = ocp.PyTreeCheckpointHandler(use_compression=False, use_ocdbt=False)
-    with ThreadPoolExecutor(1) as pool, ocp.Checkpointer(handler) as checkpointer:
-        hashed = pool.submit(digest, arrays)
-        saved = jax.tree.map(lambda array: array.view(_Final), arrays)
-        checkpointer.save(os.path.join(path, "variables"), args=ocp.args.PyTreeSave(saved))
-    meta = {"step": 0, "score": None, "digest": {"variables": hashed.result()}, **facts}
-    os.mkdir(os.path.join(path, "meta"))
-    Path(path, "meta", "metadata").write_text(json.dumps(meta, indent=2) + "\n")
+def _write_orbax(path: Path, variables: Variables, source: Source) -> None:
+    """The folder that `training.checkpoints.restore` reads."""
+    digest = write_tree(path / "variables", variables, np.float32)
+    meta = {"step": 0, "score": None, "digest": {"variables": digest}, **_facts(source, source.sha256)}
+    (path / "meta").mkdir()
+    (path / "meta" / "metadata").write_text(json.dumps(meta, indent=2) + "\n")
 
 
-def _write_safetensors(path: str, variables: Variables, facts: Mapping[str, str]) -> None:
-    write_safetensors(path, weights.from_variables(variables, facts["network"]), facts)
+def _write_safetensors(path: Path, variables: Variables, source: Source) -> None:
+    """The header is in front, but holds the source's hash, which is still being computed: it is set last."""
+    write_safetensors(path, weights.from_variables(variables, str(source.network)), _facts(source, _NO_HASH))
+    with path.open("r+b") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = stream.read(length).replace(_NO_HASH.encode(), source.sha256.encode())
+        stream.seek(8)
+        stream.write(header)
 
 
-def _write_npz(path: str, variables: Variables, facts: Mapping[str, str]) -> None:
-    with open(path, "wb") as stream:  # np.savez would append an extension
-        write_npz(stream, weights.from_variables(variables, facts["network"]))
+def _write_npz(path: Path, variables: Variables, source: Source) -> None:
+    with path.open("wb") as stream:  # np.savez would append an extension
+        write_npz(stream, weights.from_variables(variables, str(source.network)))
 
 
-WRITERS: dict[str, Callable[[str, Variables, Mapping[str, str]], None]] = {
+def _facts(source: Source, source_sha256: str) -> dict[str, str]:
+    """What is written beside the numbers about where they are from."""
+    return {
+        "network": str(source.network),
+        "source": os.path.basename(source.path.rstrip("/")),
+        "source_sha256": source_sha256,
+        "wsss_jax": __version__,
+    }
+
+
+WRITERS: dict[str, Callable[[Path, Variables, Source], None]] = {
     "orbax": _write_orbax,
     "safetensors": _write_safetensors,
     "npz": _write_npz,

@@ -1,7 +1,9 @@
 """What is to be converted: a foreign file or one of our checkpoints, and what there is to say about it."""
 
+import functools
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +11,7 @@ from etils import epath
 
 from wsss_jax import weights
 from wsss_jax.errors import CheckpointError
-from wsss_jax.weights.files import BFLOAT16, release_pages
+from wsss_jax.weights.files import is_floating, release_pages
 from wsss_jax.weights.mapping import Variables, find_network
 
 
@@ -23,7 +25,7 @@ class Source:
       tensors: by the names that the format has; of a checkpoint, by PyTorch's names.
       network: given by the user or found; None if no network has these tensors.
       problem: why the network is None.
-      sha256: of the file; of a checkpoint, the digest that training saved with it.
+      hashing: what becomes `sha256`; hashing goes on while the tensors are used.
       fresh: heads that are left out.
     """
 
@@ -32,8 +34,13 @@ class Source:
     tensors: Mapping[str, np.ndarray]
     network: str | None
     problem: str
-    sha256: str
+    hashing: Future[str]
     fresh: Collection[str] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Of the file; of a checkpoint, the digest that training saved with it. Waits until it is known."""
+        return self.hashing.result()
 
     def fit(self) -> Variables:
         """The variables of the network; CheckpointError if names differ, or if no network is known."""
@@ -62,6 +69,7 @@ def read_source(
         find_network(network)
     if epath.Path(path).is_dir():
         return _read_checkpoint(path, network, fresh)
+    hashing = _background(functools.partial(weights.sha256, path))
     kind = weights.FORMATS[weights.file_format(path)]
     tensors = weights.read_tensors(path, verify=verify)
     problem = ""
@@ -70,7 +78,7 @@ def read_source(
             network = weights.detect_network(tensors, source=path)
         except CheckpointError as error:
             problem = str(error)
-    return Source(path, kind, tensors, network, problem, weights.sha256(path), fresh)
+    return Source(path, kind, tensors, network, problem, hashing, fresh)
 
 
 def _read_checkpoint(path: str, network: str | None, fresh: Collection[str]) -> Source:
@@ -79,8 +87,16 @@ def _read_checkpoint(path: str, network: str | None, fresh: Collection[str]) -> 
     restored = restore(path)
     network = network or weights.detect_variables(restored.variables, source=path)
     tensors = weights.from_variables(restored.variables, network, source=path)
-    digest = restored.meta["digest"]["variables"]
-    return Source(path, "checkpoint of wsss_jax", tensors, network, "", digest, fresh)
+    saved = _background(lambda: restored.meta["digest"]["variables"])
+    return Source(path, "checkpoint of wsss_jax", tensors, network, "", saved, fresh)
+
+
+def _background(work: Callable[[], str]) -> Future[str]:
+    """Runs in a thread of its own."""
+    pool = ThreadPoolExecutor(1)
+    result = pool.submit(work)
+    pool.shutdown(wait=False)  # no more work will come; the thread ends by itself
+    return result
 
 
 def describe(source: Source) -> str:
@@ -110,8 +126,7 @@ def check_finite(source: Source) -> None:
     """CheckpointError that lists every tensor with a NaN or an infinity."""
     broken = []
     for name, tensor in source.tensors.items():
-        floating = tensor.dtype.kind == "f" or tensor.dtype == BFLOAT16
-        if floating and not np.isfinite(tensor).all():
+        if is_floating(tensor) and not np.isfinite(tensor).all():
             broken.append(name)
         release_pages(tensor)
     if broken:

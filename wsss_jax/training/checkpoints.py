@@ -6,7 +6,6 @@ sound is passed over.
 """
 
 import contextlib
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from wsss_jax.errors import CheckpointError, RunError
 from wsss_jax.sharding import to_host
+from wsss_jax.weights.digests import leaf_digest, tree_digest
 
 _NOT_EVALUATED = -1.0
 
@@ -41,15 +41,11 @@ def digest(tree: Any) -> str:
     """SHA-256 over names, types, shapes and bytes of a tree's arrays, whatever devices hold them."""
 
     def one(leaf: tuple[Any, np.ndarray]) -> bytes:
-        path, x = leaf
-        sha = hashlib.sha256(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}\0".encode())
-        flat = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-        sha.update(flat.data)  # the buffer itself, not a copy
-        return sha.digest()
+        return leaf_digest(jax.tree_util.keystr(leaf[0]), leaf[1])
 
     leaves = jax.tree_util.tree_leaves_with_path(to_host(tree))
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
-        return hashlib.sha256(b"".join(pool.map(one, leaves))).hexdigest()
+        return tree_digest(pool.map(one, leaves))
 
 
 class Checkpoints:

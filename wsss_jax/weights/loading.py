@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wsss_jax.weights.files import BFLOAT16, owned
+from wsss_jax.weights.files import is_floating, owned
 from wsss_jax.weights.mapping import Variables, flatten, insert, to_variables
 from wsss_jax.weights.reading import read_tensors
 
@@ -54,8 +54,7 @@ def own(variables: Variables, dtype: Any = None) -> Variables:
     """Copies every array, C-ordered, floating-point ones as `dtype`; gives mapped pages back as it goes."""
 
     def copy(view: np.ndarray) -> np.ndarray:
-        cast = dtype is not None and (view.dtype.kind == "f" or view.dtype == BFLOAT16)
-        return owned(view, dtype if cast else None)
+        return owned(view, dtype if is_floating(view) else None)
 
     result: Variables = {collection: {} for collection in variables}
     leaves = list(flatten(variables))

@@ -10,7 +10,15 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from wsss_jax.weights import zips
-from wsss_jax.weights.files import BFLOAT16, WeightFile, check_total, checked_shape, owned, release_pages
+from wsss_jax.weights.files import (
+    BFLOAT16,
+    WeightFile,
+    check_total,
+    checked_shape,
+    owned,
+    pieces,
+    release_pages,
+)
 
 MAGIC = b"\x93NUMPY"
 
@@ -64,7 +72,8 @@ def write_npz(path: str | os.PathLike[str] | BinaryIO, tensors: Mapping[str, np.
 def _write_array(stream: IO[bytes], array: np.ndarray) -> None:
     """What `numpy.lib.format.write_array` does, without its copy in small pieces."""
     np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-    stream.write(array.reshape(-1).view(np.uint8).data)
+    for piece in pieces(array):
+        stream.write(piece)
 
 
 def _read_array(file: WeightFile, entry: zips.Entry) -> np.ndarray:
