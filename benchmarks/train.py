@@ -31,7 +31,7 @@ def rows(settings: Settings | None = None) -> list[Row]:
 
 def _method_rows(settings: Settings, name: str) -> list[Row]:
     images = settings.batch_size * jax.device_count()
-    steps = {how: _Step(settings, method_of(settings, name, how), images) for how in ("taps", "stock")}
+    steps = {how: Step(settings, method_of(settings, name, how), images) for how in ("taps", "stock")}
     times = interleaved(steps, settings.repeats)
     faster = times["stock"].median / times["taps"].median
     compiles = {how: step.compile_seconds for how, step in steps.items()}
@@ -52,7 +52,7 @@ def _method_rows(settings: Settings, name: str) -> list[Row]:
     ]
 
 
-class _Step:
+class Step:
     """A compiled training step and its state; a call takes one step and waits for it."""
 
     def __init__(self, settings: Settings, method: Method, images: int) -> None:
@@ -81,6 +81,7 @@ class _Step:
         self.compile_seconds = time.perf_counter() - start
 
     def __call__(self) -> TrainState:
+        """Takes a step and waits for it."""
         self._state = jax.block_until_ready(self._step(self._state, *self._rest))
         return self._state
 
@@ -93,4 +94,5 @@ def _random_batch(images: int, crop: int) -> dict[str, np.ndarray]:
         "image": rng.integers(0, 256, (images, crop, crop, 3), dtype=np.uint8),
         "box": np.tile(np.array([0, crop, 0, crop], np.int32), (images, 1)),
         "labels": labels,
+        "keep": rng.integers(0, 2, (images, crop, crop), dtype=np.uint8),  # of CPN
     }

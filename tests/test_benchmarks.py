@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convert, crf, evaluate, features, infer, loader, topics, train
+from benchmarks import convert, cpn, crf, evaluate, features, infer, loader, topics, train
 from benchmarks.machine import cpu_model, machine, versions
 from benchmarks.pictures import Shrunk, draw_devkit, draw_sizes, open_pictures
 from benchmarks.row import Row, Settings
@@ -73,6 +73,19 @@ def test_inference_agrees_with_the_plain_loop():
     assert draw_sizes(1) == [(500, 375)]  # 20 x 15 after shrinking, in a bucket of 24 x 16
     padding = named(rows, "CAM inference, padded area of this list").value
     assert padding == pytest.approx(100 * (16 * 24 / (15 * 20) - 1))
+
+
+def test_cpn_in_one_pass_and_in_blocks():
+    rows = cpn.rows(TOY)
+    check(rows)
+    assert float(named(rows, "cpn training step, one pass").note.rsplit(" ", 1)[1]) < 1e-4
+    memory = "pixel correlation, memory of value and gradient, "
+    blocks, whole = named(rows, memory + "blocks"), named(rows, memory + "all pairs")
+    # 12 x 3136 x 3136 float32 are 472 MB, of which value and gradient need more than one.
+    assert whole.value > 472 and blocks.value < 472
+    assert blocks.ratio == pytest.approx(whole.value / blocks.value)
+    time = named(rows, "pixel correlation, value and gradient, blocks")
+    assert float(time.note.split(" differ by ")[1].split()[0]) < 1e-4
 
 
 def test_features_agree_with_one_picture_at_a_time():

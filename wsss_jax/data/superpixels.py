@@ -104,7 +104,7 @@ def superpixels(image: np.ndarray, box: np.ndarray, segments: int, compactness: 
 
     pixels = np.zeros(image.shape, np.float32)
     inside = np.s_[box[0] : box[1], box[2] : box[3]]
-    mean, std = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
+    mean, std = np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD, np.float32)
     pixels[inside] = (image[inside].astype(np.float32) / 255 - mean) / std
     return slic(pixels, n_segments=segments, compactness=compactness, start_label=0)
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import resnet38_group
 from wsss_jax.models.classifier import Scores
-from wsss_jax.models.cpn import CpnNetwork, score_cpn
+from wsss_jax.models.cpn import CpnNetwork, CpnScores, score_cpn
 from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import min_max_normalise
@@ -76,15 +76,22 @@ class Cpn:
         does. keys=None switches dropout off.
         """
         images, keep = batch["images"], batch["keep"][..., None].astype(jnp.float32)
-        # View by view within each image, not view after view, so that a device's images stay on it.
-        views = jnp.stack([images, images * keep, images * (1 - keep)], 1).reshape(-1, *images.shape[1:])
-        scores = score_cpn(self.network, variables[self.trained], views, keys=_key_per_view(keys))
+        views = jnp.stack([images, images * keep, images * (1 - keep)], 1)
+        scores = self._score(variables[self.trained], views, _key_per_view(keys))
         size = (images.shape[1], images.shape[2])
         maps, improved = (resize_bilinear(x, size, align_corners=True) for x in scores[:2])
         kept = keep.mean((1, 2, 3))
         rates = jnp.stack([jnp.ones_like(kept), kept, 1 - kept], 1)
         terms = loss_terms(maps, improved, scores.logits, batch["labels"], rates)
         return terms["loss"], terms
+
+    def _score(self, variables: Variables, views: jax.Array, keys: jax.Array | None) -> CpnScores:
+        """Scores [B * 3, ...] of views [B, 3, H, W, 3] with keys [B, 3], in one forward pass.
+
+        Image by image, not view by view, so that what lies on a device stays there.
+        """
+        flat = views.reshape(-1, *views.shape[2:])
+        return score_cpn(self.network, variables, flat, keys=None if keys is None else keys.reshape(-1))
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """The improved maps of the classes, without background; logits are those of the plain maps."""
@@ -161,5 +168,5 @@ def _with_background(cams: jax.Array) -> jax.Array:
 
 
 def _key_per_view(keys: jax.Array | None) -> jax.Array | None:
-    """Three keys of each image's key, since the references' three forward passes draw dropout each anew."""
-    return None if keys is None else jax.vmap(lambda key: jax.random.split(key, _VIEWS))(keys).reshape(-1)
+    """[B] -> [B, 3]: the three forward passes of CPN's code draw dropout each anew."""
+    return None if keys is None else jax.vmap(lambda key: jax.random.split(key, _VIEWS))(keys)

@@ -63,10 +63,10 @@ class CpnNetwork(nn.Module):
         conv6 = Dropout2d(self.head_dropout, _HEAD_SITE)(features["conv6"], keys)
         fc8 = Conv(self.num_classes + 1, 1, **common, init=xavier_init, name="fc8")
         maps = fc8(conv6).astype(jnp.float32)
-        shape = images.shape[1:3]
+        shape = (images.shape[1], images.shape[2])
         full = jnp.tile(jnp.array(shape), (len(images), 1)) if sizes is None else sizes
         small = after_stride(full, STRIDE)
-        colours = resize_valid(images, full, small, maps.shape[1:3], align_corners=True)
+        colours = resize_valid(images, full, small, (maps.shape[1], maps.shape[2]), align_corners=True)
         side = zero_outside(self._side(colours, features), small)
         improved = self._improve(normalised_maps(maps, small), side, small)
         return CpnScores(maps, improved, resized_mean(maps, small, full, shape))
