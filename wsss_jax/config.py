@@ -29,7 +29,7 @@ def defaults() -> ConfigDict:
     # checkpoint of the ordinary classifier for methods that need one; "" trains it (stage `classifier`)
     c.classifier_from = ""
     c.cams_from = ""  # method affinity: the folder of the run whose CAMs are refined
-    c.refinement = "none"  # what follows eval_cam if no --stages are given: 'none'
+    c.refinement = "none"  # what follows eval_cam if no --stages are given: 'none' | 'crf' | 'random_walk'
     c.classifier = ConfigDict()  # what differs from this file when the stage `classifier` trains one
     c.model = _model()
     c.dataset = _dataset()
@@ -301,6 +301,12 @@ def _check_affinity(flat: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"config.affinity.alpha_low={flat['affinity.alpha_low']}: must be less than alpha_high, "
             f"{flat['affinity.alpha_high']}"
+        )
+    wanted = {flat["affinity.alpha_low"], flat["affinity.alpha_high"]}
+    if flat["refinement"] == "random_walk" and not wanted <= set(flat["crf.alphas"]):
+        raise ConfigError(
+            f"config.crf.alphas={flat['crf.alphas']}: AffinityNet learns from alpha_low and alpha_high, "
+            f"{sorted(wanted)}, which must be among them"
         )
     levels = flat["walk.thresholds"]
     if not (_are_numbers(levels) and levels[0] >= 0 and all(a < b for a, b in itertools.pairwise(levels))):

@@ -190,6 +190,7 @@ def test_a_noisier_picture_gets_a_larger_table():
 def test_table_sizes_are_powers_of_two():
     assert table_size(5, (2, 2)) == 8 and table_size(8, (2, 2)) == 8 and table_size(9, (2, 2)) == 16
     assert table_size(1, (1, 1)) == 1 and table_size(3, (64, 64)) == 512
+    assert table_size(3, (2000, 3000)) == 32768
 
 
 @pytest.mark.parametrize(

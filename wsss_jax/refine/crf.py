@@ -32,7 +32,8 @@ from wsss_jax.refine.settings import CrfSettings
 from wsss_jax.sharding import replicated, split
 
 _EPSILON = 1e-20  # pydensecrf's, in the normalisation
-_SMALLEST_SHARE = 8  # a lattice table has at least a point for so many pixels: few sizes, few programs
+# A lattice table has at least a point for so many pixels, or this many: few sizes, few programs.
+_SHARE, _ENOUGH = 8, 1 << 15
 
 Size = tuple[int, int]  # (height, width) in pixels
 
@@ -65,9 +66,9 @@ class DenseCrf:
         self._settings, self._mesh = settings, mesh
         # XLA's sort takes nine times as long as NumPy's on CPU devices.
         self._sorts_on_host = mesh.devices.flat[0].platform == "cpu"
-        self._index_program = jax.jit(self._index, static_argnames="shape")
+        self._index_program = jax.jit(self._index)
         self._solve_program = jax.jit(self._solve, static_argnames="size")
-        self._spatial_program = jax.jit(self._embed_positions, static_argnames="shape")
+        self._embed_program = jax.jit(self._embed)
         self._build_program = jax.jit(self._build, static_argnames="size")
         self._spatial_lattices: dict[Size, Lattice] = {}
         self._sizes: dict[Size, int] = {}
@@ -80,7 +81,9 @@ class DenseCrf:
         """
         shape: Size = (images.shape[1], images.shape[2])
         self._check_reach(shape)
-        corners, valid, order, counts = self._index_program(self._put(images), self._put(sizes), shape=shape)
+        # Arguments rather than constants, which XLA would spend long on and keep in every program.
+        positions = jax.device_put(_positions(shape), replicated(self._mesh))
+        corners, valid, order, counts = self._index_program(positions, self._put(images), self._put(sizes))
         if self._sorts_on_host:
             order, counts = _sort_on_host(corners)
         return Indexed(corners, order, counts, valid, shape)
@@ -134,26 +137,24 @@ class DenseCrf:
     def _spatial(self, shape: Size) -> Lattice:
         """The lattice of the Gaussian kernel, which depends on the padded size alone."""
         if shape not in self._spatial_lattices:
-            corners = self._spatial_program(shape=shape)
+            corners = self._embed_program(_positions(shape) / self._spatial_spread())
             order, counts = _sort_on_host(jax.tree.map(lambda x: x[None], corners))
             lattice = self._build_program(corners, order[0], size=int(counts[0]))
             self._spatial_lattices[shape] = jax.device_put(lattice, replicated(self._mesh))
         return self._spatial_lattices[shape]
 
-    def _embed_positions(self, shape: Size) -> Corners:
+    def _embed(self, features: jax.Array) -> Corners:
         self.compiled += 1  # runs when traced only
-        features = jnp.asarray(_positions(shape)) / self._spatial_spread()
         return embed(features, jnp.ones(len(features), bool))
 
     def _build(self, corners: Corners, order: jax.Array, size: int) -> Lattice:
         self.compiled += 1
         return build(corners, order, size)
 
-    def _index(self, images: jax.Array, sizes: jax.Array, shape: Size) -> _Index:
+    def _index(self, positions: jax.Array, images: jax.Array, sizes: jax.Array) -> _Index:
         self.compiled += 1
-        positions = jnp.asarray(_positions(shape))
 
-        def one(image: jax.Array, size: jax.Array) -> _Index:
+        def one(positions: jax.Array, image: jax.Array, size: jax.Array) -> _Index:
             valid = (positions[:, 1] < size[0]) & (positions[:, 0] < size[1])
             colours = image.reshape(-1, 3).astype(jnp.float32)
             corners = embed(jnp.concatenate([positions, colours], axis=1) / self._spread(), valid)
@@ -162,7 +163,7 @@ class DenseCrf:
             order = sort_order(corners)
             return corners, valid, order, count(corners, order)
 
-        return self._on_each_device(one, 0)(images, sizes)
+        return self._on_each_device(one, 1)(positions, images, sizes)
 
     def _solve(
         self,
@@ -216,7 +217,7 @@ class DenseCrf:
 
 def table_size(needed: int, shape: Size) -> int:
     """The static number of lattice points for pictures of a padded size: a power of two, >= `needed`."""
-    least = max(needed, shape[0] * shape[1] // _SMALLEST_SHARE, 1)
+    least = max(needed, min(shape[0] * shape[1] // _SHARE, _ENOUGH), 1)
     return 1 << (least - 1).bit_length()
 
 
