@@ -12,6 +12,8 @@ from wsss_jax.weights.mapping import flatten
 
 PEAK = """
 import re, sys
+from tools.convert_weights.destination import write
+from tools.convert_weights.source import read_source
 from wsss_jax import weights
 # VmHWM begins anew with each program; getrusage's maximum is inherited from the large test process.
 def peak(): return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
@@ -76,10 +78,13 @@ def test_importing_needs_neither_jax_nor_torch():
     [
         "for v in weights.read_tensors(sys.argv[1]).values(): v.sum()",
         "variables = weights.load_foreign(sys.argv[1], 'resnet38_cls')",
+        "write(read_source(sys.argv[1], None), sys.argv[1] + '.orbax', 'orbax')",
+        "write(read_source(sys.argv[1], None), sys.argv[1] + '.st', 'safetensors')",
+        "write(read_source(sys.argv[1], None), sys.argv[1] + '.npz', 'npz')",
     ],
 )
 def test_peak_memory_of_a_whole_network(tmp_path, write, work):
     path = write(tmp_path / "a.pth", state_dict("dev", names("resnet38_cls")))
     command = [sys.executable, "-c", PEAK.replace("{work}", work), str(path)]
     used = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert 0.5 < used / path.stat().st_size < 1.3
+    assert 0.1 < used / path.stat().st_size < 1.3
