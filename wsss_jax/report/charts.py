@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-_MARGIN = {"left": 46, "right": 14, "top": 14, "bottom": 44}  # pixels, room for tick labels and axis names
+_MARGIN = {"left": 56, "right": 14, "top": 14, "bottom": 44}  # pixels, room for tick labels and axis names
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

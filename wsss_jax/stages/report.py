@@ -98,11 +98,13 @@ def _training(run: Run) -> list[Series]:
 
 def _terms(run: Run) -> list[Series]:
     """The terms of the run's own loss, where there is more than one."""
+    title = TITLES[run.config.method]
     lines = read_lines(run.layout.logs / "train.jsonl") or read_lines(
         run.layout.affinity_logs / "train.jsonl"
     )
     keys = dict.fromkeys(key for line in lines for key in line if key.startswith("loss_"))
-    return [_curve(key.removeprefix("loss_"), lines, key) for key in keys] if len(keys) > 1 else []
+    terms = [_curve(f"{title}: {key.removeprefix('loss_')}", lines, key) for key in keys]
+    return terms if len(terms) > 1 else []
 
 
 def _curve(name: str, lines: Sequence[Mapping[str, Any]], key: str) -> Series:
