@@ -36,6 +36,23 @@ def run(folders, *flags, out="out"):
     )
 
 
+def affinity_checkpoint(folder):
+    """A narrow AffinityNet, saved as the stage `train_affinity` does."""
+    from wsss_jax.config import defaults
+    from wsss_jax.methods import affinity_net
+    from wsss_jax.training.checkpoints import Checkpoints
+    from wsss_jax.training.initial import fresh_variables
+
+    config = defaults()
+    config.model.update({"width": 1 / 32, "blocks": (0, 0, 0, 0)})
+    checkpoints = Checkpoints(folder)
+    variables = fresh_variables(affinity_net(config).network, 0)
+    meta = {"network": "affinity", "config": config.to_json_best_effort()}
+    checkpoints.save(1, variables, {"optimizer": np.zeros(1)}, meta)
+    checkpoints.close()
+    return f"--affinity={folder}"
+
+
 def fails(capsys, folders, *flags):
     with pytest.raises(SystemExit) as stop:
         run(folders, *flags)
@@ -114,3 +131,19 @@ def test_maps_without_a_picture(folders, capsys):
     assert "c.npy: there is no picture 'c' in" in fails(capsys, folders)
     (folders / "images/a.jpg").write_bytes(b"")
     assert "are both of image 'a'; remove one" in fails(capsys, folders)
+
+
+def test_a_walk_along_affinities(folders, capsys):
+    """With a narrow AffinityNet, as `train_affinity` would save it."""
+    flag = affinity_checkpoint(folders / "affinity")
+    run(folders, flag)
+    labels = mask(folders / "out/a.png")
+    assert labels.shape == SIZE and set(np.unique(labels)) <= {0, 3, 15}
+    assert not mask(folders / "out/sub/b.png").any()
+    before = (folders / "out/c.png").stat().st_mtime_ns
+    (folders / "out/a.png").unlink()
+    run(folders, flag)
+    np.testing.assert_array_equal(mask(folders / "out/a.png"), labels)
+    assert (folders / "out/c.png").stat().st_mtime_ns == before
+    assert "--affinity walks instead" in fails(capsys, folders, flag, "--alphas=4")
+    assert "no such file or folder of AffinityNet's weights" in fails(capsys, folders, "--affinity=nowhere")

@@ -3,32 +3,51 @@
 Examples:
   python -m wsss_jax.refine --images=JPEGImages --cams=out_cam --out=crf --alphas=4,24 --scores
   python -m wsss_jax.refine --images=JPEGImages --cams=irn_cam --out=ir_label --preset=irn
+  python -m wsss_jax.refine --images=JPEGImages --cams=out_cam --out=out_rw --affinity=res38_aff.pth
 
 Maps are .npy files as psa, SC-CAM and OC-CSE ({class: map}) or IRN ({'keys', 'high_res'}) pickle them, of
 which no code is run, or .npz files with `keys` int[K] and `cam` float[K, H, W]. Classes count from 0, values
 are at most 1, sizes those of the pictures; a file of maps belongs to the picture of the same name.
 
-Writes palette PNGs: 0 background, class + 1, with the preset irn also 255 where the label is not clear. The
-same command again makes only what is missing.
+Refines by a dense CRF or, given AffinityNet's weights, by a random walk. Writes palette PNGs: 0 background,
+class + 1, with the preset irn also 255 where the label is not clear. The same command again makes only what
+is missing.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import functools
+import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from wsss_jax.commandline import one_line_errors
 from wsss_jax.errors import ConfigError, DataError, RunError
-from wsss_jax.refine.folder import LabelTask, Pairs, ScoreTask, Task, is_done, pair_files, write_result
-from wsss_jax.refine.jobs import Refined, Refused
+from wsss_jax.refine.folder import (
+    LabelTask,
+    Pairs,
+    ScoreTask,
+    Task,
+    is_done,
+    pair_files,
+    write_result,
+    write_walked,
+)
+from wsss_jax.refine.jobs import Attempt, Refused
+from wsss_jax.refine.pseudo import walk_seeds
 from wsss_jax.refine.settings import IRN, PRESETS, PSA, CrfSettings
+
+if TYPE_CHECKING:
+    from wsss_jax.refine.walker import WalkInput
 
 # JAX is imported inside functions: `--help` and a misspelt folder should not take seconds.
 
+Result = TypeVar("Result")
 _ALPHAS = (4.0, 32.0)
 _THRESHOLDS = (0.3, 0.05)
 _TASK_PRESETS = ("psa", "irn")
@@ -40,16 +59,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parse(argv)
     with one_line_errors():
         task, settings = _task(options), _settings(options)
+        pairs, out = pair_files(options.images, options.cams), Path(options.out)
+        batches = {"batch_size": options.batch_size, "max_buckets": options.max_buckets}
+        if options.affinity:
+            return walk_folder(pairs, out, options.affinity, **batches)
         refine_folder(
-            pair_files(options.images, options.cams),
-            Path(options.out),
+            pairs,
+            out,
             task,
             settings,
             scores=options.scores,
             backend=options.backend,
-            batch_size=options.batch_size,
-            max_buckets=options.max_buckets,
             workers=options.workers,
+            **batches,
         )
 
 
@@ -74,27 +96,87 @@ def refine_folder(
     import jax
 
     from wsss_jax.inference.buckets import plan_buckets
-    from wsss_jax.interrupt import stop_on_signals
     from wsss_jax.refine.stream import CrfStream, StreamSettings
     from wsss_jax.sharding import data_mesh
-    from wsss_jax.stages.batches import write_results
     from wsss_jax.stages.infer import record_in
 
-    ids = list(pairs.files)
-    todo = [image_id for image_id in ids if not is_done(task, out, scores, image_id)]
+    todo = [image_id for image_id in pairs.files if not is_done(task, out, scores, image_id)]
     options = StreamSettings(crf=settings, backend=backend, batch_size=batch_size, workers=workers)
-    stream, refused = CrfStream(options, data_mesh(jax.local_devices())), list[Refused]()
+    stream = CrfStream(options, data_mesh(jax.local_devices()))
     record_in(out, _made_with(task, settings), "results", "--out")
     buckets = plan_buckets(_sizes(pairs), max_buckets) if stream.backend == "jax" and todo else []
-    print(f"{len(ids)} images, {len(ids) - len(todo)} of them done before, {stream.backend}", flush=True)
+    results = stream.refine(task.load(pairs), todo, buckets)
+    _write_all(pairs, todo, results, functools.partial(write_result, task, out, scores), stream.backend)
+
+
+def walk_folder(
+    pairs: Pairs, out: Path, checkpoint: str, *, batch_size: int = 0, max_buckets: int = 4
+) -> None:
+    """Carries the maps along AffinityNet's affinities, with psa's numbers, and writes `<out>/<id>.png`.
+
+    Args:
+      pairs: pictures and their maps.
+      out: folder for the masks.
+      checkpoint: psa's `res38_aff.pth`, or `checkpoints/affinity` of a run.
+      batch_size: pictures per batch; 0 is 8.
+      max_buckets: padded sizes.
+
+    Raises:
+      CheckpointError: the weights cannot be read or are of another network.
+      RunError: as `refine_folder`.
+    """
+    import jax
+
+    from wsss_jax.config import defaults
+    from wsss_jax.data.pool import default_threads
+    from wsss_jax.inference.predict import InferenceSettings, plan_batches
+    from wsss_jax.models.resnet38 import STRIDE
+    from wsss_jax.refine.walk import WalkSettings
+    from wsss_jax.refine.walker import Walker
+    from wsss_jax.sharding import data_mesh
+    from wsss_jax.stages.infer import record_in
+    from wsss_jax.stages.networks import load_affinity
+
+    net, variables, digest = load_affinity(checkpoint)
+    walk = defaults().walk
+    numbers = {name: walk[name] for name in ("alpha", "beta", "logt", "fixed_threshold")}
+    record_in(out, {"weights_sha256": digest, **numbers}, "masks", "--out")
+    todo = [image_id for image_id in pairs.files if not (out / f"{image_id}.png").exists()]
+    rows = batch_size or walk.batch_size
+    plan = InferenceSettings(
+        scales=(1.0,), flip=False, class_filter="given", batch_size=rows, max_buckets=max_buckets
+    )
+    settings = WalkSettings(beta=walk.beta, logt=walk.logt, method=walk.method)
+    walker = Walker(net.network, net.radius, settings, data_mesh(jax.local_devices()), rows)
+    load = Attempt(functools.partial(walk_input, pairs, walk.alpha))
+    unreadable = [size for size in map(Attempt(pairs.size), todo) if isinstance(size, Refused)]
+    sound = [image_id for image_id in todo if image_id not in {refused.image_id for refused in unreadable}]
+    source: Any = pairs  # only sizes are asked for
+    walked = walker.walk(variables, plan_batches(source, sound, plan), load, default_threads())
+    results: Iterable[Sequence[Any]] = itertools.chain([unreadable], walked)
+    write = functools.partial(write_walked, pairs, out, STRIDE, walk.fixed_threshold)
+    _write_all(pairs, todo, results, write, "random walk")
+
+
+def _write_all(
+    pairs: Pairs,
+    todo: Sequence[str],
+    results: Iterable[Sequence[Result | Refused]],
+    write: Callable[[Result], None],
+    how: str,
+) -> None:
+    """Writes what comes; RunError at the end if something was refused."""
+    from wsss_jax.interrupt import stop_on_signals
+    from wsss_jax.stages.batches import write_results
+
+    total, done, refused = len(pairs.files), len(pairs.files) - len(todo), list[Refused]()
+    print(f"{total} images, {done} of them done before, {how}", flush=True)
     with stop_on_signals():
-        results = _sound(stream.refine(task.load(pairs), todo, buckets), refused)
-        write = functools.partial(write_result, task, out, scores)
-        write_results("refine", len(ids), len(ids) - len(todo), results, write)
+        write_results("refine", total, done, _sound(results, refused), write)
     if refused:
+        first = refused[0].reason
         raise RunError(
-            f"{len(refused)} of {len(ids)} images were refused, the others are done; the first: "
-            f"{refused[0].reason}"
+            f"{len(refused)} of {total} images were refused, the others are done; the first: {first}"
         )
 
 
@@ -110,17 +192,29 @@ def _sizes(pairs: Pairs) -> Iterator[tuple[int, int]]:
             yield pairs.size(image_id)
 
 
-def _sound(results: Iterable[list[Refined | Refused]], refused: list[Refused]) -> Iterator[list[Refined]]:
+def _sound(results: Iterable[Sequence[Result | Refused]], refused: list[Refused]) -> Iterator[list[Result]]:
     """Passes on what was refined, and tells and gathers what was refused."""
     for several in results:
         for result in several:
             if isinstance(result, Refused):
                 print(f"refused: {result.reason}", file=sys.stderr, flush=True)
                 refused.append(result)
-        yield [result for result in several if isinstance(result, Refined)]
+        yield [result for result in several if not isinstance(result, Refused)]
+
+
+def walk_input(pairs: Pairs, alpha: float, image_id: str) -> "WalkInput":
+    """A picture and the scores of its cells; DataError if it or its maps cannot be used."""
+    from wsss_jax.models.resnet38 import STRIDE
+    from wsss_jax.refine.walker import WalkInput
+
+    image, maps = pairs.read(image_id)
+    keys = np.concatenate([[-1], maps.keys]).astype(np.int32)
+    return WalkInput(image_id, image, keys, walk_seeds(maps.cam, alpha, STRIDE))
 
 
 def _task(options: argparse.Namespace) -> Task:
+    if options.affinity and (options.alphas or options.thresholds or options.scores):
+        raise ConfigError("--alphas, --thresholds and --scores are of the CRF; --affinity walks instead")
     if options.preset != "irn":
         if options.thresholds is not None:
             raise ConfigError("--thresholds belongs to --preset=irn; psa's way has --alphas")
@@ -156,6 +250,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--alphas", type=_numbers, metavar="A,...", help=f"psa: background is (1 - max)^A; {_listed(_ALPHAS)}"
     )
     add("--thresholds", type=_numbers, metavar="H,L", help=f"irn: of the background; {_listed(_THRESHOLDS)}")
+    add("--affinity", metavar="FILE", help="walk: AffinityNet's weights, or checkpoints/affinity of a run")
     add("--scores", action="store_true", help="psa: also write .npz files with keys and scores")
     add("--backend", choices=("auto", "jax", "pydensecrf"), default="auto", help=_BACKEND_HELP)
     add(

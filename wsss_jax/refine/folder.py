@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from wsss_jax.errors import ConfigError, DataError
 from wsss_jax.files import write_whole
 from wsss_jax.refine.energies import cam_energies, confident_labels, threshold_energies
 from wsss_jax.refine.jobs import CamJobs, Refined
-from wsss_jax.refine.maps import SUFFIXES
-from wsss_jax.refine.pseudo import palette_png
+from wsss_jax.refine.maps import SUFFIXES, Maps, check_classes, read_maps
+from wsss_jax.refine.pseudo import foreground_shares, label_map, palette_png, upsample
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_MOST_CLASSES = 254  # that 8-bit label maps hold beside background and void
+MOST_CLASSES = 254  # that 8-bit label maps hold beside background and void
 
 
 class Pair(NamedTuple):
@@ -44,6 +44,13 @@ class Pairs:
     def size(self, image_id: str) -> tuple[int, int]:
         """(H, W) of the picture, from its header."""
         return header_size(self.files[image_id].image, image_id)
+
+    def read(self, image_id: str) -> tuple[np.ndarray, Maps]:
+        """The picture and its maps; DataError if they cannot be used."""
+        image = self.image(image_id)
+        maps = read_maps(self.maps(image_id), image_id, (image.shape[0], image.shape[1]))
+        check_classes(maps, MOST_CLASSES, image_id)
+        return image, maps
 
     def maps(self, image_id: str) -> Path:
         """The file with its maps."""
@@ -74,7 +81,7 @@ class ScoreTask:
     def load(self, pairs: Pairs) -> CamJobs:
         """What reads a picture."""
         energies = functools.partial(cam_energies, alphas=self.alphas)
-        return CamJobs(pairs.image, pairs.maps, energies, _MOST_CLASSES)
+        return CamJobs(pairs.image, pairs.maps, energies, MOST_CLASSES)
 
     def folders(self, out: Path) -> list[Path]:
         """Where the results of each exponent go."""
@@ -96,7 +103,7 @@ class LabelTask:
     def load(self, pairs: Pairs) -> CamJobs:
         """What reads a picture."""
         energies = functools.partial(threshold_energies, thresholds=(self.high, self.low))
-        return CamJobs(pairs.image, pairs.maps, energies, _MOST_CLASSES)
+        return CamJobs(pairs.image, pairs.maps, energies, MOST_CLASSES)
 
     def folders(self, out: Path) -> list[Path]:
         """Where the labels go."""
@@ -109,6 +116,22 @@ class LabelTask:
 
 
 Task = ScoreTask | LabelTask
+
+
+class WalkedScores(Protocol):
+    """What a walk gives: `refine.walker.Walked`, which this file, free of JAX, cannot name."""
+
+    @property
+    def image_id(self) -> str:
+        """Of the picture."""
+
+    @property
+    def keys(self) -> np.ndarray:
+        """int32[K + 1], -1 for background first."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """float32[K + 1, h, w], of cells."""
 
 
 def is_done(task: Task, out: Path, scores: bool, image_id: str) -> bool:
@@ -131,6 +154,13 @@ def write_result(task: Task, out: Path, scores: bool, result: Refined) -> None:
             write_whole(path.with_name(path.stem + ".npz"), lambda file, a=arrays: np.savez(file, **a))  # type: ignore[misc]
         content = palette_png(labels)
         write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+
+
+def write_walked(pairs: Pairs, out: Path, stride: int, level: float, result: WalkedScores) -> None:
+    """Writes the mask of walked scores: a class where its share against background is above `level`."""
+    planes = upsample(result.scores, stride, pairs.size(result.image_id))
+    content = palette_png(label_map(foreground_shares(planes), result.keys[1:], level))
+    write_whole(out / f"{result.image_id}.png", lambda file: file.write(content))
 
 
 def _by_id(folder: Path, suffixes: Sequence[str], flag: str) -> dict[str, Path]:

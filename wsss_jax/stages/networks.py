@@ -1,14 +1,18 @@
 """Which weights a run starts from, and which it uses afterwards."""
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
+from wsss_jax.config import defaults
 from wsss_jax.data.loader import BatchLoader, ClassificationSample
 from wsss_jax.errors import CheckpointError, ConfigError, RunError
 from wsss_jax.method import Variables
+from wsss_jax.methods import affinity_net
+from wsss_jax.methods.affinity import Affinity
 from wsss_jax.stages.context import Run, require
 from wsss_jax.stages.samples import recipe
 from wsss_jax.training.checkpoints import Restored, best_step, digest, restore, steps
@@ -105,6 +109,31 @@ def load_variables(
         variables = take_fresh(variables, fresh_variables(network, run.config.seed), heads)
     check_against(variables, variable_shapes(network), source=str(place))
     return variables
+
+
+def load_affinity(path: str | Path) -> tuple[Affinity, Variables, str]:
+    """AffinityNet, its weights and their SHA-256, without a run.
+
+    Args:
+      path: psa's `res38_aff.pth` or another file of the published network; or what `train_affinity` saved, a
+        run's `checkpoints/affinity` or one step of it.
+
+    Raises:
+      CheckpointError: the file or folder cannot be read or is of another network.
+    """
+    place, config = epath.Path(path).expanduser(), defaults()
+    if not place.exists():
+        raise CheckpointError(f"{path}: there is no such file or folder of AffinityNet's weights")
+    if place.is_dir():
+        restored = restore(step_folder(place))
+        with config.unlocked():
+            config.update(json.loads(restored.meta["config"]))
+        method, variables = affinity_net(config), restored.variables
+    else:
+        method = affinity_net(config)
+        variables = load_foreign(place, method.network.state_dict)
+    check_against(variables, variable_shapes(method.network), source=str(place))
+    return method, variables, digest(variables)
 
 
 def _is_ordinary(variables: Variables) -> bool:
