@@ -27,8 +27,7 @@ def get_config() -> ConfigDict:
     c.batch_size = 4
     c.total_epochs = 8
     c.init_from = "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
-    # CPN needs no classifier; '' trains one by the recipe of configs/cam_voc.py, for the report to compare with.
-    c.classifier_from = "none"
+    c.classifier_from = "none"  # CPN needs none; '' trains the ordinary classifier, for comparison
 
     c.dataset.name = "voc12"
     c.dataset.root = "VOCdevkit/VOC2012"
@@ -48,4 +47,15 @@ def get_config() -> ConfigDict:
     c.eval.thresholds = tuple(i / 100 for i in range(20, 60))
     c.eval.fixed_threshold = 0.3
     c.eval.every_epochs = 0  # CPN takes the last epoch
+
+    # The ordinary classifier, where it is trained too: configs/cam_voc.py.
+    c.classifier = ConfigDict(
+        {
+            "batch_size": 16,
+            "total_epochs": 15,
+            "optimizer": {"learning_rate": 0.1},
+            "augment": {"resize_long": (256, 512), "crop": 448},
+            "eval": {"thresholds": tuple(i / 100 for i in range(10, 40)), "fixed_threshold": 0.15},
+        }
+    )
     return c
