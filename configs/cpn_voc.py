@@ -8,11 +8,11 @@ F. Zhang, C. Gu, C. Zhang, Y. Dai: "Complementary Patch for Weakly Supervised Se
 Published: CAM mIoU 57.4 on `train`, best background score by ground truth (oracle), scales 0.5 to 2 with
 flips. Not yet verified with this program, for that takes the full data set and the ImageNet weights.
 
-Needs: the devkit with SegmentationClassAug, and weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params to start from
-(docs/checkpoints.md).
+Needs: the devkit with SegmentationClassAug, and weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params to start
+from (docs/checkpoints.md).
 
-Expect: superpixels cost about 0.3 s of a CPU core for each picture; `loader.workers` should keep up with the
-accelerator.
+Expect: superpixels take about 0.2 s of a CPU core for each crop, so let `loader.workers` be as many as keep
+up with the accelerator, or hide grid cells instead: --config.cpn.patches=grid.
 """
 
 from ml_collections import ConfigDict
