@@ -116,6 +116,12 @@ def test_the_trunk_learns_from_the_plain_maps_only(narrow):
     assert moved == {"f8_3", "f8_4", "f9", "f10"}
 
 
+def test_bfloat16_keeps_parameters_and_scores_in_float32():
+    network = narrow_cpn(dtype=jnp.bfloat16).network
+    scores, variables = jax.eval_shape(network.init_with_output, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    assert {x.dtype for x in jax.tree.leaves((scores, variables))} == {jnp.dtype("float32")}
+
+
 def test_a_uniform_picture_has_finite_maps_and_gradients(narrow):
     _, score, variables = narrow
 
