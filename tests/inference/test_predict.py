@@ -124,8 +124,8 @@ def test_cpn_is_the_same_in_any_bucket_and_on_any_number_of_devices():
     )
     found, _ = predict(narrow_cpn(), settings, devices=8, classes=None)
     own_buckets = dataclasses.replace(settings, max_buckets=5, batch_size=1)
-    # Not picture d: two classes are strongest at one of its nine positions, both divided by that very maximum,
-    # so that the last digit decides which of them is spread from there, as it would in CPN's own program.
+    # Not picture d: two classes are strongest at one of its nine positions, both divided by that very
+    # maximum, so that the last digit decides which of them is spread, as it would in CPN's own program.
     for image_id, p in predict(narrow_cpn(), own_buckets, classes=None, ids=("a", "c"))[0].items():
         np.testing.assert_allclose(found[image_id].cam, p.cam, atol=1e-5)
         np.testing.assert_allclose(found[image_id].logits, p.logits, rtol=1e-4, atol=1e-5)
