@@ -2,7 +2,7 @@
 
     python -m wsss_jax.main --config=configs/cpn_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md tells what came out. About six minutes
+The pictures are drawn, so there is no published score; docs/methods.md tells what came out. About seven minutes
 on two CPU cores.
 """
 
