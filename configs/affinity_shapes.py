@@ -1,7 +1,7 @@
 """AffinityNet and random walks over the CAMs of a run on the built-in data.
 
     python -m wsss_jax.main --config=configs/cse_shapes.py --workdir=runs/cse_shapes
-    python -m wsss_jax.main --config=configs/affinity_shapes.py --config.cams_from=runs/cse_shapes
+    python -m wsss_jax.main --config=configs/affinity_shapes.py
 
 The same stages follow any method's own CAMs with `--config.refinement=random_walk`. Scores of three seeds are
 in docs/refinement.md.
@@ -16,5 +16,6 @@ def get_config() -> ConfigDict:
     """Returns the settings: those of configs/cam_shapes.py, which hold AffinityNet's as well."""
     c = cam_shapes.get_config()
     c.method = "affinity"
+    c.cams_from = "runs/cse_shapes"
     c.refinement = "random_walk"
     return c

@@ -3,8 +3,7 @@
 J. Ahn, S. Kwak: "Learning Pixel-level Semantic Affinity with Image-level Supervision for Weakly Supervised
 Semantic Segmentation", CVPR 2018.
 
-    python -m wsss_jax.main --config=configs/affinity_voc.py --config.dataset.root=VOCdevkit/VOC2012 \\
-        --config.cams_from=runs/cam_voc
+    python -m wsss_jax.main --config=configs/affinity_voc.py --config.dataset.root=VOCdevkit/VOC2012
 
 Published: pseudo masks of 59.7 mIoU on `train` from psa's own CAMs of 48.0. Not yet verified with this
 program.
@@ -24,6 +23,7 @@ def get_config() -> ConfigDict:
     """Returns the settings; those not set here are psa's in wsss_jax/config.py."""
     c = defaults()
     c.method = "affinity"
+    c.cams_from = "runs/cam_voc"  # another run: --config.cams_from=<its folder>
     c.refinement = "random_walk"
     c.dataset.name = "voc12"
     c.dataset.root = "VOCdevkit/VOC2012"

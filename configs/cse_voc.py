@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
     c.cam.scales = (0.5, 1.0, 1.5, 2.0)
     c.eval.thresholds = tuple(i / 100 for i in range(10, 40))
     c.crf.alphas = (6.0, 10.0, 24.0)  # of the CRF scores that OC-CSE's inference writes
+    c.affinity.alpha_low, c.affinity.alpha_high = 6.0, 24.0  # for --config.refinement=random_walk
 
     # The ordinary classifier, where it is trained first: configs/cam_voc.py.
     c.classifier = ConfigDict(

@@ -1,17 +1,21 @@
 """Stage `train_affinity`: AffinityNet on the CRF scores of the pictures whose CAMs are to be refined."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
 from wsss_jax.data.affinity_labels import AffinitySample
+from wsss_jax.data.lists import sha256
 from wsss_jax.data.loader import steps_per_epoch
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.method import Variables
 from wsss_jax.methods import affinity_net
 from wsss_jax.methods.affinity import Affinity
 from wsss_jax.sharding import check_batch_size
-from wsss_jax.stages.context import Run, require
+from wsss_jax.stages.context import Run
+from wsss_jax.stages.infer import record_in
 from wsss_jax.stages.networks import classifier_path, load_variables, other_heads
 from wsss_jax.stages.samples import recipe
 from wsss_jax.stages.train import Training, describe, run_training
@@ -33,7 +37,8 @@ def train_affinity(run: Run) -> None:
         settings.batch_size, 1, jax.device_count(), jax.process_count(), key="affinity.batch_size"
     )
     ids = run.ids(config.dataset.infer_split)
-    method = affinity_net(config)
+    method, sample = affinity_net(config), affinity_sample(run, ids)
+    record_in(run.layout.checkpoints(method.trained), _settings(run, ids), "AffinityNet's checkpoints")
     per_epoch = steps_per_epoch(len(ids), settings.batch_size)
     plan = Plan(
         batch_size=settings.batch_size,
@@ -52,7 +57,7 @@ def train_affinity(run: Run) -> None:
         Training(
             method=method,
             ids=ids,
-            sample=affinity_sample(run, ids),
+            sample=sample,
             plan=plan,
             decay_steps=plan.total_steps,
             learning_rate=settings.learning_rate,
@@ -70,8 +75,12 @@ def affinity_sample(run: Run, ids: Sequence[str]) -> AffinitySample:
     for alpha in alphas:
         for image_id in ids:
             path = run.layout.crf(split, alpha, image_id)
-            require(path, f"CRF scores of image {image_id!r} at alpha {alpha:g}", "crf")
-    low, high = (run.layout.crf(split, alpha, "any").parent for alpha in alphas)
+            if not path.exists():
+                raise RunError(
+                    f"{path}: there are no CRF scores of image {image_id!r} at alpha {alpha:g}; run the "
+                    "stage crf first, with this alpha in --config.crf.alphas"
+                )
+    low, high = (run.layout.crfs(split, alpha) for alpha in alphas)
     return AffinitySample(
         source=run.source,
         low=low,
@@ -90,7 +99,7 @@ def affinity_variables(run: Run, method: Affinity) -> tuple[Variables, str]:
       CheckpointError: they are damaged or of another network.
     """
     if run.config.walk.checkpoint:
-        variables = load_variables(run, run.config.walk.checkpoint, method.network)
+        variables = load_variables(run, run.config.walk.checkpoint, method.network, complete=True)
         return variables, digest(variables)
     folder = run.layout.checkpoints(method.trained)
     saved = steps(folder)
@@ -99,6 +108,17 @@ def affinity_variables(run: Run, method: Affinity) -> tuple[Variables, str]:
     restored = restore(folder / str(saved[-1]))
     run.say(f"weights: affinity of step {restored.step} ({restored.meta['epochs']:g} epochs)")
     return restored.variables, restored.meta["digest"]["variables"]
+
+
+def _settings(run: Run, ids: Sequence[str]) -> dict[str, Any]:
+    """What AffinityNet is trained with; section `affinity` may change between runs of other stages."""
+    split, settings = run.config.dataset.infer_split, run.config.affinity
+    low, high = (
+        json.loads((run.layout.crfs(split, alpha) / "settings.json").read_text())
+        for alpha in (settings.alpha_low, settings.alpha_high)
+    )
+    crf = {"cam_weights_sha256": low["weights_sha256"], "crf_low": low["crf"], "crf_high": high["crf"]}
+    return {"list_sha256": sha256(ids), **crf, **settings.to_dict()}
 
 
 def _initial(run: Run, method: Affinity, restored: Restored | None) -> Variables:
