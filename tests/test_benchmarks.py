@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convert, cpn, crf, evaluate, features, infer, loader, topics, train
+from benchmarks import convert, cpn, crf, evaluate, features, infer, loader, topics, train, walk
 from benchmarks.machine import cpu_model, machine, versions
 from benchmarks.pictures import Shrunk, draw_devkit, draw_sizes, open_pictures
 from benchmarks.row import Row, Settings
@@ -215,6 +215,16 @@ def test_table_by_hand():
         "a", "1,234 s", "0.123 to 100", "2x", "b", "c",
     ]  # fmt: skip
     assert number(0) == "0"
+
+
+def test_walk_compares_with_the_dense_matrix():
+    found = {row.name: row for row in walk.rows(Settings(repeats=1), psa=(6, 10), irn=(7, 11))}
+    assert len(found) == 10
+    dense, irn = found["psa walk, dense"], found["irn walk, dense, extrapolated"]
+    assert irn.value == pytest.approx(dense.value * (77 / 60) ** 3)
+    fast = found["irn walk, chebyshev, 2 score rows"]
+    assert fast.ratio == pytest.approx(irn.value / fast.value) and "extrapolated" in fast.versus
+    assert found["psa walk, memory"].unit == "MB" and found["psa walk, memory"].value < 1
 
 
 def test_machine_is_described(tmp_path):
