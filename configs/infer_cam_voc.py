@@ -10,12 +10,12 @@ With the other classifiers of the paper:
     ... --config.infer_cam.network=sc_cam --config.classifier_from=weights/k10_R3_resnet_cls_ep50.pth
     ... --config.infer_cam.network=seam --config.classifier_from=weights/resnet38_SEAM.pth
 
-Expect: maps that reach farther than the plain ones, which the report shows beside them. The authors' program is
-public, its scores have not been verified with this one.
+Expect: maps that reach farther than the plain ones, which the report shows beside them. The published scores
+have not been verified with this program. Each picture takes a few times the computing time of its plain maps:
+up to four parts of less than its area, up to five rounds each.
 
 Needs: the devkit with SegmentationClassAug, and psa's weights/res38_cls.pth (`classifier_from=''` trains one
-first, by the recipe of configs/cam_voc.py). docs/checkpoints.md tells where the weights are. About nine times
-the computing time of the plain maps (estimated from the number of parts and rounds, not measured on VOC).
+first, by the recipe of configs/cam_voc.py). docs/checkpoints.md tells where the weights are.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     c.method = "infer_cam"
     c.infer_cam.network = "cam"
     c.classifier_from = "weights/res38_cls.pth"
-    c.init_from = "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"  # only where a classifier is trained first
+    c.init_from = "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"  # where a classifier is trained first
 
     c.dataset.name = "voc12"
     c.dataset.root = "VOCdevkit/VOC2012"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convert, cpn, crf, evaluate, features, infer, loader, topics, train, walk
+from benchmarks import convert, cpn, crf, evaluate, features, infer, loader, response, topics, train, walk
 from benchmarks.machine import cpu_model, machine, versions
 from benchmarks.pictures import Shrunk, draw_devkit, draw_sizes, open_pictures
 from benchmarks.row import Row, Settings
@@ -95,6 +95,14 @@ def test_features_agree_with_one_picture_at_a_time():
     assert float(padded.note.rsplit(" ", 1)[1]) < 1e-4
     plain = named(rows, "features, compiled before, one picture at a time")
     assert padded.ratio == pytest.approx(padded.value / plain.value)
+
+
+def test_the_queue_of_parts_agrees_with_one_part_at_a_time():
+    rows = response.rows(dataclasses.replace(TOY, pictures=1))
+    check(rows)
+    queue = named(rows, "InferCam, compiled before, queue of parts")
+    assert float(queue.note.rsplit(" ", 1)[1]) < 1e-4
+    assert 1 <= named(rows, "InferCam, programs for each picture").value <= 4
 
 
 def test_plan_rows_by_hand():

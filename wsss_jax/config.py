@@ -143,7 +143,7 @@ def _infer_cam() -> ConfigDict:
     c = ConfigDict()
     c.network = "cam"  # the method whose network is asked: 'cam' psa's classifier | 'cse' | 'sc_cam' | 'seam'
     c.margins = (10, 20)  # pixels that parts reach beyond the centres, in pictures of one class and of two
-    c.wrap = True  # a part that starts left of 0 starts from the end, as the authors' slices do; see data.parts
+    c.wrap = True  # starts below 0 count from the end, as in the authors' slices; see `data.parts`
     c.rounds = 5  # a part is asked at most so often
     c.erase_from = 0.7  # score from which a pixel is painted over in the next round
     c.enough = 0.02  # a part is done once a round paints over less than this share of it anew

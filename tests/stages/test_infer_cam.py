@@ -165,6 +165,12 @@ def test_a_damaged_file_of_plain_maps_is_named(copy):
         run_stages_of(config_of(), copy, ["infer_cam"])
 
 
+def test_maps_of_another_rule_are_not_mixed_but_buckets_may_change(copy):
+    with pytest.raises(RunError, match=r"cam/val holds CAMs made with infer_cam .*'rounds': 5.*'rounds': 2"):
+        run_stages_of(config_of(infer_cam__rounds=2), copy, ["infer_cam"])
+    run_stages_of(config_of(infer_cam__max_buckets=2), copy, ["infer_cam"])
+
+
 def test_maps_of_other_scales_are_not_mixed(copy):
     with pytest.raises(RunError, match=r"classifier/cam/val holds CAMs made with scales \[1.0\], now"):
         run_stages_of(config_of(cam__scales=(1.0, 2.0)), copy, ["infer_cam"])

@@ -26,7 +26,7 @@ from wsss_jax.stages.layout import Layout
 
 # Settings that change neither the weights nor how they are reached; all others may not change within a run.
 _FREE = (
-    "cam.", "eval.", "crf.", "affinity.", "walk.", "loader.", "log.", "report.", "checkpoint.",
+    "cam.", "infer_cam.", "eval.", "crf.", "affinity.", "walk.", "loader.", "log.", "report.", "checkpoint.",
     "classifier.cam.", "classifier.eval.",
 )  # fmt: skip
 _FREE_KEYS = (

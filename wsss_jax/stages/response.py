@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -28,7 +29,7 @@ def infer_response(run: Run) -> None:
     require_plain_maps(base)
     variables, weights = result_variables(base)
     record_settings(base, cam_settings(base, ids, weights))
-    record_settings(run, cam_settings(run, ids, weights))
+    record_settings(run, {**cam_settings(run, ids, weights), "infer_cam": _made_with(run)})
     every = plan_parts(run, base, ids)
     plans = every[jax.process_index() :: jax.process_count()]
     todo = [plan for plan in plans if not _path(run, plan).exists()]
@@ -49,6 +50,13 @@ def infer_response(run: Run) -> None:
     )
     programs = f"{eraser.program.compiled} compiled program(s)"
     run.say(f"{name}: {rate:.1f} images/s, {tally.text()}, {programs}")
+
+
+def _made_with(run: Run) -> dict[str, Any]:
+    """What of section `infer_cam` the maps depend on, as JSON gives it back."""
+    settings = run.config.infer_cam.to_dict()
+    del settings["max_buckets"]
+    return {**settings, "margins": list(settings["margins"])}
 
 
 def _eraser(run: Run, plans: Sequence[PartPlan]) -> Eraser:
