@@ -5,13 +5,13 @@ Semantic Segmentation", CVPR 2018.
 
     python -m wsss_jax.main --config=configs/affinity_voc.py --config.dataset.root=VOCdevkit/VOC2012
 
-Published: pseudo masks of 59.7 mIoU on `train` from psa's own CAMs of 48.0. Not yet verified with this
-program.
+Published: table 1 of the paper. Not yet verified with this program, for that takes the full data set and the
+ImageNet weights.
 
 AffinityNet learns from the CRF scores of `dataset.infer_split` at alphas 4 and 32, and its walk makes masks
 of the same pictures: for masks to train a segmentation network on, give `--config.dataset.infer_split=
-train_aug` here and to the run whose CAMs are refined. To use psa's published AffinityNet instead, give
-`--config.walk.checkpoint=weights/res38_aff.pth` and leave the stages crf, eval_crf and train_affinity out.
+train_aug` here and to the run whose CAMs are refined. An AffinityNet that psa's program has trained does as
+well: `--config.walk.checkpoint=res38_aff.pth --stages=random_walk,eval_pseudo`.
 """
 
 from ml_collections import ConfigDict

@@ -206,7 +206,7 @@ def _walk() -> ConfigDict:
     c.alpha = 16.0  # background is (1 - max CAM)^alpha
     c.beta = 8.0  # power of the affinities
     c.logt = 8  # 2^logt steps
-    c.checkpoint = ""  # AffinityNet's: '' what train_affinity makes | a path, such as psa's res38_aff.pth
+    c.checkpoint = ""  # AffinityNet's: '' what train_affinity makes | a path, such as one of psa's program
     c.method = "chebyshev"  # 'chebyshev' few terms | 'stencil' every step
     c.batch_size = 8  # images per batch over all devices of a host
     c.fixed_threshold = 0.5  # a class's share against background from which the masks show it; psa's argmax
