@@ -120,7 +120,7 @@ def test_a_path_is_as_passable_as_its_strongest_edge():
     edges = np.zeros((1, 3, 5), np.float32)
     edges[0, 0, 2] = 0.75
     offsets = half_offsets(5)
-    found = np.asarray(path_affinities(jnp.asarray(edges), offsets))[0]
+    found = np.asarray(jax.jit(path_affinities, static_argnums=1)(edges, offsets))[0]
     assert found[offsets.index((0, 4)), 0, 0] == 0.25  # across the edge
     assert found[offsets.index((0, 1)), 0, 0] == 1  # before it
     assert found[offsets.index((0, 4)), 1, 0] == 1  # a row below

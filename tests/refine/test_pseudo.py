@@ -32,7 +32,7 @@ def test_a_picture_without_classes_is_background():
     assert label_map(foreground_shares(np.ones((1, 3, 4), np.float32)), np.zeros(0, np.int32), 0.5).max() == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 5), st.sampled_from([4, 8]), st.integers(0, 2**31))
 def test_enlarging_is_pytorchs(h, w, stride, seed):
     planes = np.random.default_rng(seed).random((2, h, w)).astype(np.float32)
