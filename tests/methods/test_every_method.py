@@ -1,9 +1,8 @@
-"""Every system through every stage of its own configuration, shrunk: a new one is tested by its name in TITLES."""
+"""Every system through every stage of its own configuration, shrunk; a new one is tested by its name."""
 
 import itertools
 import json
 
-import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -11,10 +10,10 @@ from flax.traverse_util import flatten_dict
 from tests.helpers.runs import tiny
 from wsss_jax import interrupt
 from wsss_jax.errors import Interrupted
-from wsss_jax.method import Progress
 from wsss_jax.methods import TITLES, make_method
 from wsss_jax.stages.run import run_stages_of
-from wsss_jax.training.step import merge, partition
+from wsss_jax.training.checkpoints import restore, steps
+from wsss_jax.training.metrics import read_lines
 
 CAM_METHODS = sorted(TITLES.keys() - {"seam", "affinity"})  # one comes trained, the other makes no CAMs
 
@@ -59,6 +58,23 @@ def test_cams_and_scores(finished):
         assert len(keys) and cam.dtype == np.float32 and np.isfinite(cam).all()
         assert cam.max() <= 1 and cam.reshape(len(keys), -1).max(1).min() >= 0
     assert TITLES[name] in (folder / "report/index.html").read_text()
+
+
+def test_training_reports_every_term_of_the_loss(finished):
+    name, folder = finished
+    method = make_method(config_of(name), num_classes=6)
+    if "train" not in method.stages:
+        return pytest.skip("nothing is trained")
+    lines = read_lines(folder / "logs/train.jsonl")
+    for metric in method.metrics:
+        assert np.isfinite([line[metric] for line in lines]).all()
+    assert len({line["loss"] for line in lines}) > 1
+    (network,) = (folder / "checkpoints").iterdir()
+    assert network.name == method.trained
+    first, *_, last = (flatten_dict(restore(network / str(s)).variables, sep="/") for s in steps(network))
+    changed = {path for path in first if not np.array_equal(first[path], last[path])}
+    learning = {p for p in first if method.group((method.trained, *p.split("/"))) != "frozen"}
+    assert changed == learning
 
 
 def test_stopped_again_and_again_it_ends_the_same(finished, tmp_path, monkeypatch):

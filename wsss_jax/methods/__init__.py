@@ -75,9 +75,7 @@ def _sc_cam(config: ConfigDict, num_classes: int) -> ScCam:
     children = num_classes * config.sc_cam.k
     dropout = config.model.head_dropout
     return ScCam(
-        network=SubcategoryClassifier(
-            num_classes, children, head_dropout=dropout, **network_options(config)
-        ),
+        network=SubcategoryClassifier(num_classes, children, head_dropout=dropout, **network_options(config)),
         frozen_blocks=tuple(config.model.frozen_blocks),
         sub_weight=config.sc_cam.sub_weight,
         maps=config.cam.sc_cam_maps,
@@ -91,9 +89,7 @@ def _infer_cam(config: ConfigDict, num_classes: int) -> InferCam:
     return InferCam(
         base=make_method(base, num_classes),
         split=SplitRule(one_class=one_class, two_classes=two_classes, wrap=settings.wrap),
-        erasing=ErasingRule(
-            rounds=settings.rounds, erase_from=settings.erase_from, enough=settings.enough
-        ),
+        erasing=ErasingRule(rounds=settings.rounds, erase_from=settings.erase_from, enough=settings.enough),
     )
 
 

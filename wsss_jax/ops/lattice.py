@@ -2,9 +2,9 @@
 
 Adams, Baek and Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", Eurographics 2010,
 as Krähenbühl and Koltun's dense CRF (NIPS 2011) and pydensecrf use it: a point of d features lies in a
-simplex of D = d + 1 lattice points; its values are spread over them by barycentric weights, every direction of the
-lattice is blurred once by (1/2, 1, 1/2), and the point reads its simplex again. Only lattice points that some
-point touches exist; neighbours elsewhere count 0, which is part of the result.
+simplex of D = d + 1 lattice points; its values are spread over them by barycentric weights, every direction
+of the lattice is blurred once by (1/2, 1, 1/2), and the point reads its simplex again. Only lattice points
+that some point touches exist; neighbours elsewhere count 0, which is part of the result.
 
 Instead of a hash table, the (point, corner) pairs are sorted by their lattice point's coordinates. `count`
 tells how many lattice points there are before `build` needs that number as a static size.
