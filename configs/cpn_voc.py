@@ -6,7 +6,8 @@ F. Zhang, C. Gu, C. Zhang, Y. Dai: "Complementary Patch for Weakly Supervised Se
     python -m wsss_jax.main --config=configs/cpn_voc.py --config.dataset.root=VOCdevkit/VOC2012
 
 Published: CAM mIoU 57.4 on `train`, best background score by ground truth (oracle), scales 0.5 to 2 with
-flips. Not yet verified with this program, for that takes the full data set and the ImageNet weights.
+flips; the figure was not checked against the paper, and is not yet verified with this program, for that takes
+the full data set and the ImageNet weights.
 
 Needs: the devkit with SegmentationClassAug, and weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params to start
 from (docs/checkpoints.md).

@@ -3,7 +3,7 @@
     python -m wsss_jax.main --config=configs/cse_shapes.py
 
 The pictures are drawn, so there is no published score; docs/methods.md has the table of three seeds. About
-four minutes on two CPU cores.
+six minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
