@@ -202,8 +202,8 @@ def published_seam(folder):
     return write_zip(folder / "resnet38_SEAM.pth", state_dict("dev", shapes))
 
 
-def seam_config(weights):
-    config = config_of(infer_cam__network="seam", classifier_from=str(weights))
+def config_with(network, weights):
+    config = config_of(infer_cam__network=network, classifier_from=str(weights))
     config.model.blocks = (2, 2, 5, 2)  # all of them, as the published names have them
     config.dataset.shapes.num_val = 2
     return config
@@ -214,11 +214,11 @@ def test_seams_file_converted_or_not_gives_the_maps_of_its_network(tmp_path):
     converted = tmp_path / "converted"
     write(read_source(str(weights), None), str(converted), "orbax")
     for name, path in (("file", weights), ("folder", converted)):
-        run_stages_of(seam_config(path), tmp_path / name, ["classifier", "infer_cam"])
+        run_stages_of(config_with("seam", path), tmp_path / name, ["classifier", "infer_cam"])
     from_file, from_folder = read(tmp_path / "file"), read(tmp_path / "folder")
     assert list(from_file) == list(from_folder) == IDS[:2]
     variables = {"seam": to_variables(read_tensors(weights), "infercam_seam")}
-    run = open_run(seam_config(weights), tmp_path / "file")
+    run = open_run(config_with("seam", weights), tmp_path / "file")
     loop = PlainResponse(run.method, variables, (1.0,))
     for image_id, (keys, cam) in from_file.items():
         np.testing.assert_array_equal(from_folder[image_id][1], cam)
@@ -227,8 +227,23 @@ def test_seams_file_converted_or_not_gives_the_maps_of_its_network(tmp_path):
         np.testing.assert_allclose(cam, loop(run.source.image(image_id), plan)[0], atol=1e-4)
 
 
+def test_of_sc_cams_file_the_head_of_the_classes_is_asked(tmp_path):
+    shapes = names("sccam_k10", divide=32) | {
+        "fc8_20.weight": (6, 128, 1, 1),
+        "fc8_200.weight": (60, 128, 1, 1),
+    }
+    theirs = state_dict("dev", shapes)
+    plain = {name.replace("fc8_20.", "fc8."): x for name, x in theirs.items() if "fc8_200" not in name}
+    for network, tensors in (("sc_cam", theirs), ("cam", plain)):
+        weights = write_zip(tmp_path / f"{network}.pth", tensors)
+        run_stages_of(config_with(network, weights), tmp_path / network, ["classifier", "infer_cam"])
+    for image_id, (keys, cam) in read(tmp_path / "cam").items():
+        np.testing.assert_array_equal(read(tmp_path / "sc_cam")[image_id][0], keys)
+        np.testing.assert_allclose(read(tmp_path / "sc_cam")[image_id][1], cam, atol=1e-5)
+
+
 def test_a_file_without_seams_heads_is_refused(tmp_path):
     shapes = names("resnet38_cls", divide=32) | {"fc8.weight": (6, 128, 1, 1)}
     weights = write_zip(tmp_path / "res38_cls.pth", state_dict("dev", shapes))
     with pytest.raises(CheckpointError, match=r"f8_3"):
-        run_stages_of(seam_config(weights), tmp_path / "run", ["classifier"])
+        run_stages_of(config_with("seam", weights), tmp_path / "run", ["classifier"])
