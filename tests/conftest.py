@@ -1,6 +1,8 @@
 """Eight faked CPU devices for every test, and slow tests only where there is time for them."""
 
+import gc
 import os
+import sys
 
 import pytest
 
@@ -22,3 +24,12 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: runs in CI, or with --slow"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """Compiled programs stay in memory for as long as the process runs, some gigabytes over all tests."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()

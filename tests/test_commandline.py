@@ -21,7 +21,8 @@ def main(*arguments):
         ([CONFIG, "--config.batch_sise=3"], ["--config.batch_sise", "did you mean --config.batch_size?"]),
         ([CONFIG, "--config.cam.scale=(1,)"], ["--config.cam.scale:", "did you mean --config.cam.scales?"]),
         # Sections are forgotten as often as keys are misspelt.
-        ([CONFIG, "--config.learning_rate=1"], ["did you mean --config.optimizer.learning_rate?"]),
+        ([CONFIG, "--config.learning_rate=1"], ["did you mean", "--config.optimizer.learning_rate"]),
+        ([CONFIG, "--config.optimiser.learning_rate=1"], ["did you mean --config.optimizer.learning_rate?"]),
         ([CONFIG, "--config.zzz=1"], ["--config.zzz", "wsss_jax/config.py lists all keys"]),
         ([CONFIG, "--noconfig.cam.flop"], ["--config.cam.flop", "did you mean --config.cam.flip?"]),
         ([CONFIG, "--config.batch_size=many"], ["many", "wanted int, such as 16"]),

@@ -83,11 +83,15 @@ def _unknown_key(argv: Sequence[str]) -> str | None:
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
     """By the whole key, else by its last part, since users forget sections as often as they misspell."""
-    whole = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-    leaves = {name.rsplit(".", 1)[-1]: name for name in known}
-    leaf = difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)
-    near = whole or [leaves[name] for name in leaf]
-    return f"did you mean --config.{near[0]}?" if near else "wsss_jax/config.py lists all keys"
+    near = [name for name in known if name.endswith(f".{key}")]  # the section only is missing
+    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    if not near:
+        leaves = [name.rsplit(".", 1)[-1] for name in known]
+        leaf = difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)
+        near = [name for name, last in zip(known, leaves, strict=True) if last in leaf]
+    if not near:
+        return "wsss_jax/config.py lists all keys"
+    return f"did you mean {' or '.join(f'--config.{name}' for name in near)}?"
 
 
 def _with_wanted_type(message: str, argv: Sequence[str]) -> str:
