@@ -41,7 +41,10 @@ def main(*arguments):
         ([CONFIG, "--config.cam=3"], ["--config.cam"]),
         ([CONFIG, "--stages", "train", "infer_cam"], ["'infer_cam': not expected", "lists with commas"]),
         (["--config", "configs/cam_shape.py"], ["did you mean configs/cam_shapes.py?"]),
-        (["--config", "configs/cam_shapes.py", "--config.flop=1"], ["did you mean --config.cam.flip?"]),
+        (
+            ["--config", "configs/cam_shapes.py", "--config.flop=1"],
+            ["did you mean --config.augment.flip or --config.cam.flip?"],
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments, parts):
