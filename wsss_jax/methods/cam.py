@@ -8,20 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 
 from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import resnet38_group
+from wsss_jax.methods.independent import Independent
+from wsss_jax.methods.maps import Stride8Maps
 from wsss_jax.models.classifier import Classifier, Scores, score
-from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.losses import multi_label_soft_margin
-from wsss_jax.ops.normalise import max_normalise
-from wsss_jax.ops.resize import resize_valid
-from wsss_jax.ops.valid import after_stride
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cam:
+class Cam(Independent, Stride8Maps):
     """Trains a multi-label classifier; its CAM is ReLU(conv6 x fc8)."""
 
     network: Classifier
@@ -40,12 +37,6 @@ class Cam:
         """The head is new, the trunk pretrained."""
         return resnet38_group(path, self.frozen_blocks, new_layers=("fc8",))
 
-    def batch_maximum(
-        self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array
-    ) -> jax.Array:
-        """No part of this loss looks at another image."""
-        return jnp.zeros(())
-
     def loss(
         self,
         variables: Variables,
@@ -63,17 +54,3 @@ class Cam:
         """psa applies the ReLU before it resizes the maps (OC-CSE after)."""
         scores = score(self.network, variables[self.trained], images, sizes)
         return Scores(jax.nn.relu(scores.maps), scores.logits)
-
-    def resize(
-        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
-    ) -> jax.Array:
-        """From stride 8, by the half-pixel convention."""
-        return resize_valid(maps, after_stride(sizes, STRIDE), new_sizes, shape)
-
-    def activate(self, resized: jax.Array) -> jax.Array:
-        """Already activated."""
-        return resized
-
-    def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
-        """Each class by its own maximum."""
-        return max_normalise(total, sizes)

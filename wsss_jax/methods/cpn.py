@@ -16,21 +16,21 @@ import jax.numpy as jnp
 
 from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import resnet38_group
+from wsss_jax.methods.independent import Independent
+from wsss_jax.methods.maps import InputSizeMaps
 from wsss_jax.models.classifier import Scores
 from wsss_jax.models.cpn import CpnNetwork, CpnScores, score_cpn
-from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import min_max_normalise
-from wsss_jax.ops.resize import resize_bilinear, resize_twice
+from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.ops.selection import hard_example_mean, max_onehot, min_pooling_loss
-from wsss_jax.ops.valid import after_stride
 
 _VIEWS = 3  # the image, with the drawn patches hidden, and with them alone
 _HARD = 0.2  # share of the errors that count in CPCR
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cpn:
+class Cpn(Independent, InputSizeMaps):
     """Trains one network on each image and its two complementary parts.
 
     Attributes:
@@ -55,12 +55,6 @@ class Cpn:
     def group(self, path: Path) -> str:
         """All heads are new, the trunk pretrained."""
         return resnet38_group(path, self.frozen_blocks, new_layers=self.network.heads)
-
-    def batch_maximum(
-        self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array
-    ) -> jax.Array:
-        """No part of this loss looks at another image."""
-        return jnp.zeros(())
 
     def loss(
         self,
@@ -97,19 +91,6 @@ class Cpn:
         """The improved maps of the classes, without background; logits are those of the plain maps."""
         scores = score_cpn(self.network, variables[self.trained], images, sizes)
         return Scores(scores.improved[..., 1:], scores.logits[:, 1:])
-
-    def resize(
-        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
-    ) -> jax.Array:
-        """With aligned corners to the size of the network's input, as CPN's network itself does, and from
-        there by the half-pixel convention to the picture's size, as its inference program does."""
-        h, w = maps.shape[1:3]
-        padded = (h * STRIDE, w * STRIDE)
-        return resize_twice(maps, after_stride(sizes, STRIDE), sizes, new_sizes, padded, shape)
-
-    def activate(self, resized: jax.Array) -> jax.Array:
-        """Improved maps are not negative; their sum is what CPN's program clips."""
-        return resized
 
     def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
         """Each class from its lowest to its highest value, halved: 0..0.5.

@@ -16,12 +16,10 @@ import jax.numpy as jnp
 
 from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import FROZEN, resnet38_group
+from wsss_jax.methods.maps import Stride8Maps
 from wsss_jax.models.classifier import Classifier, Scores, score
-from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.losses import multi_label_soft_margin
-from wsss_jax.ops.normalise import max_normalise
-from wsss_jax.ops.resize import resize_bilinear, resize_valid
-from wsss_jax.ops.valid import after_stride
+from wsss_jax.ops.resize import resize_bilinear
 
 
 class Erasure(NamedTuple):
@@ -33,7 +31,7 @@ class Erasure(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cse:
+class Cse(Stride8Maps):
     """Trains `er` against the frozen classifier `cl`; both have `cam`'s state dict.
 
     Attributes:
@@ -120,19 +118,9 @@ class Cse:
         """er's maps without ReLU, which OC-CSE applies after resizing (psa before)."""
         return score(self.er, variables["er"], images, sizes)
 
-    def resize(
-        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
-    ) -> jax.Array:
-        """From stride 8, by the half-pixel convention."""
-        return resize_valid(maps, after_stride(sizes, STRIDE), new_sizes, shape)
-
     def activate(self, resized: jax.Array) -> jax.Array:
         """ReLU."""
         return jax.nn.relu(resized)
-
-    def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
-        """Each class by its own maximum."""
-        return max_normalise(total, sizes)
 
 
 _PICK_SITE = 1000  # apart from the sites of dropout layers, which draw from the same keys

@@ -15,8 +15,7 @@ def resnet38_group(path: Path, frozen_blocks: tuple[str, ...], new_layers: tuple
     Args:
       path: of the variable.
       frozen_blocks: blocks of the trunk that keep their pretrained weights, ('conv1a', 'b2', 'b2_1', 'b2_2')
-      in
-        every published method.
+        in every published method.
       new_layers: layers without pretrained weights, which learn 10 times faster.
     """
     _, collection, *modules, _ = path

@@ -16,19 +16,18 @@ import numpy as np
 
 from wsss_jax.method import Metrics, Path, Progress, Variables
 from wsss_jax.methods.groups import resnet38_group
+from wsss_jax.methods.independent import Independent
+from wsss_jax.methods.maps import Stride8Maps
 from wsss_jax.models.classifier import Scores
-from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.models.sc_cam import SubcategoryClassifier, family_score
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import max_normalise
-from wsss_jax.ops.resize import resize_valid
-from wsss_jax.ops.valid import after_stride
 
 BINARISED_AT = 0.15  # the original's threshold for its heat maps
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScCam:
+class ScCam(Independent, Stride8Maps):
     """Trains both heads on one trunk; the maps are the classes', or those of their sub-categories, merged.
 
     Attributes:
@@ -56,12 +55,6 @@ class ScCam:
         """Both heads are new, the trunk pretrained."""
         return resnet38_group(path, self.frozen_blocks, new_layers=self.network.heads)
 
-    def batch_maximum(
-        self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array
-    ) -> jax.Array:
-        """No part of this loss looks at another image."""
-        return jnp.zeros(())
-
     def loss(
         self,
         variables: Variables,
@@ -88,16 +81,6 @@ class ScCam:
         scores = family_score(self.network, variables[self.trained], images, sizes)
         maps = scores.parents.maps if self.maps == "parent" else scores.children.maps
         return Scores(jax.nn.relu(maps), scores.parents.logits)
-
-    def resize(
-        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
-    ) -> jax.Array:
-        """From stride 8, by the half-pixel convention."""
-        return resize_valid(maps, after_stride(sizes, STRIDE), new_sizes, shape)
-
-    def activate(self, resized: jax.Array) -> jax.Array:
-        """Already activated."""
-        return resized
 
     def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
         """Each class by its own maximum; of sub-categories, by the maximum of all k together.

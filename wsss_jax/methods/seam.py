@@ -10,19 +10,19 @@ from dataclasses import dataclass
 import jax
 
 from wsss_jax.method import Variables
+from wsss_jax.methods.maps import InputSizeMaps
 from wsss_jax.methods.untrained import Untrained
 from wsss_jax.models.classifier import Scores
 from wsss_jax.models.cpn import score_cpn
-from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.models.seam import SeamNetwork
-from wsss_jax.ops.normalise import max_normalise
-from wsss_jax.ops.resize import resize_twice
-from wsss_jax.ops.valid import after_stride
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seam(Untrained):
-    """Its maps are the classifier's, spread by pixel correlation."""
+class Seam(Untrained, InputSizeMaps):
+    """Its maps are the classifier's, spread by pixel correlation.
+
+    Each class is divided by its maximum, as InferCam does; SEAM's own program takes off the minimum first.
+    """
 
     network: SeamNetwork
 
@@ -38,21 +38,3 @@ class Seam(Untrained):
         """The classes' maps after pixel correlation, >= 0, without the background's."""
         scores = score_cpn(self.network, variables[self.trained], images, sizes)
         return Scores(scores.improved[..., 1:], scores.logits[..., 1:])
-
-    def resize(
-        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
-    ) -> jax.Array:
-        """With aligned corners to the size of the network's input, as SEAM's network itself does, and from
-        there by the half-pixel convention to the picture's size."""
-        h, w = maps.shape[1:3]
-        return resize_twice(
-            maps, after_stride(sizes, STRIDE), sizes, new_sizes, (h * STRIDE, w * STRIDE), shape
-        )
-
-    def activate(self, resized: jax.Array) -> jax.Array:
-        """Already positive."""
-        return resized
-
-    def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
-        """Each class by its own maximum, as InferCam does; SEAM's own program takes off the minimum first."""
-        return max_normalise(total, sizes)
