@@ -102,8 +102,7 @@ def affinity_net(config: ConfigDict) -> Affinity:
 
 def pooled_features(config: ConfigDict) -> PooledFeatures:
     """The network whose output SC-CAM clusters: the trunk that section `model` describes."""
-    options = network_options(config)
-    return PooledFeatures(**{name: options[name] for name in ("width", "blocks", "dilations", "dtype")})
+    return PooledFeatures(**network_options(config))
 
 
 def network_options(config: ConfigDict) -> dict[str, Any]:

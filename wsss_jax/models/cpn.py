@@ -12,16 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.models.layers import Conv, Dropout2d, kaiming_init, xavier_init
-from wsss_jax.models.resnet38 import PUBLISHED_BLOCKS, PUBLISHED_DILATIONS, STRIDE, ResNet38
-from wsss_jax.ops.conv import WeightGradient
+from wsss_jax.models.layers import kaiming_init, wide_xavier_init, xavier_init
+from wsss_jax.models.resnet38 import STRIDE, OnResNet38
 from wsss_jax.ops.correlation import correlate
 from wsss_jax.ops.resize import resize_valid, resized_mean
 from wsss_jax.ops.selection import max_onehot
 from wsss_jax.ops.valid import after_stride, softmax_over_positions, valid_max, zero_outside
-
-_HEAD_SITE = 4  # after the four dropout layers of the trunk
-_side_init = nn.initializers.variance_scaling(16.0, "fan_avg", "uniform")  # xavier_uniform_ with gain 4
 
 
 class CpnScores(NamedTuple):
@@ -32,7 +28,7 @@ class CpnScores(NamedTuple):
     logits: jax.Array  # float32[B, C + 1], mean of the maps as they are after resizing to the picture's size
 
 
-class CpnNetwork(nn.Module):
+class CpnNetwork(OnResNet38):
     """conv6 - channel dropout - `fc8` at every position, and the improved maps.
 
     CPN's code resizes both kinds of maps to the input's size with aligned corners before it returns them.
@@ -41,13 +37,7 @@ class CpnNetwork(nn.Module):
     """
 
     num_classes: int  # C, without background
-    width: float = 1.0
-    blocks: tuple[int, int, int, int] = PUBLISHED_BLOCKS
-    dilations: tuple[int, int, int] = PUBLISHED_DILATIONS
-    trunk_dropout: tuple[float, float] = (0.3, 0.5)
     head_dropout: float = 0.5
-    weight_gradient: WeightGradient = "stock"
-    dtype: Any = jnp.float32
 
     state_dict: ClassVar[str] = "cpn"  # its name in `weights.networks`
     heads: ClassVar[tuple[str, ...]] = ("fc8", "f8_3", "f8_4", "f9", "f10")  # what ImageNet weights lack
@@ -57,12 +47,9 @@ class CpnNetwork(nn.Module):
         self, images: jax.Array, sizes: jax.Array | None = None, keys: jax.Array | None = None
     ) -> CpnScores:
         """Scores normalised images [B, H, W, 3]; `sizes` and `keys` as in `ResNet38`."""
-        common: dict[str, Any] = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
-        trunk = ResNet38(self.width, self.blocks, self.dilations, self.trunk_dropout, **common, name="trunk")
-        features = trunk(images, sizes, keys)
-        conv6 = Dropout2d(self.head_dropout, _HEAD_SITE)(features["conv6"], keys)
-        fc8 = Conv(self.num_classes + 1, 1, **common, init=xavier_init, name="fc8")
-        maps = fc8(conv6).astype(jnp.float32)
+        features = self._features(images, sizes, keys)
+        conv6 = self._dropped(features["conv6"], self.head_dropout, keys)
+        maps = self._pointwise(self.num_classes + 1, xavier_init, "fc8")(conv6).astype(jnp.float32)
         shape = (images.shape[1], images.shape[2])
         full = jnp.tile(jnp.array(shape), (len(images), 1)) if sizes is None else sizes
         small = after_stride(full, STRIDE)
@@ -78,7 +65,8 @@ class CpnNetwork(nn.Module):
         """
         parts = [colours]
         for name, source, channels in (("f8_3", "conv4", 64), ("f8_4", "conv5", 128)):
-            feature = self._conv(name, channels, kaiming_init)(jax.lax.stop_gradient(features[source]))
+            conv = self._pointwise(self._channels(channels), kaiming_init, name)
+            feature = conv(jax.lax.stop_gradient(features[source]))
             parts.append(nn.relu(feature).astype(jnp.float32))
         return jnp.concatenate(parts, -1)
 
@@ -87,7 +75,8 @@ class CpnNetwork(nn.Module):
         B, _, _, K = spread.shape
         shared = self._shared(side)
         regions = jnp.einsum("bhwk,bhwd->bkd", softmax_over_positions(spread, sizes), side)
-        keys = nn.relu(self._conv("f10", 192, _side_init)(regions[:, :, None]))
+        f10 = self._pointwise(self._channels(192), wide_xavier_init, "f10")
+        keys = nn.relu(f10(regions[:, :, None]))
         # Not a transposition: CPN's code has [B, 192, C + 1] here and *reshapes* it, so that a key holds
         # channels of several classes. The published weights were trained with it.
         keys = keys[:, :, 0].astype(jnp.float32).swapaxes(1, 2).reshape(B, K, -1)
@@ -96,11 +85,8 @@ class CpnNetwork(nn.Module):
 
     def _shared(self, side: jax.Array) -> jax.Array:
         """What PCM compares, and what PRCM's queries are: float32[B, h, w, 192]."""
-        return self._conv("f9", 192, _side_init)(side).astype(jnp.float32)
-
-    def _conv(self, name: str, published: int, init: Any) -> Conv:
-        features = max(1, int(published * self.width))
-        return Conv(features, 1, weight_gradient=self.weight_gradient, dtype=self.dtype, init=init, name=name)
+        f9 = self._pointwise(self._channels(192), wide_xavier_init, "f9")
+        return f9(side).astype(jnp.float32)
 
 
 def normalised_maps(maps: jax.Array, sizes: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ from wsss_jax.ops.conv import WeightGradient, conv2d
 # PyTorch's default for convolutions, kaiming_uniform(a=sqrt(5)): uniform within 1 / sqrt(fan_in).
 torch_conv_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 xavier_init = nn.initializers.xavier_uniform()
+wide_xavier_init = nn.initializers.variance_scaling(16.0, "fan_avg", "uniform")  # xavier_uniform_, gain 4
 kaiming_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # kaiming_normal_
 
 
@@ -46,9 +47,8 @@ class FrozenBatchNorm(nn.Module):
     statistics to use; applied with `batch_stats` mutable, the layer measures them on the batch it is given.
     """
 
-    epsilon: float = (
-        1e-5  # PyTorch's default; the MXNet network was trained with 1.001e-5, the references run 1e-5
-    )
+    # PyTorch's default; the MXNet network was trained with 1.001e-5, the references run 1e-5.
+    epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -15,8 +15,10 @@ from wsss_jax.ops.conv import WeightGradient
 from wsss_jax.ops.valid import after_stride, zero_outside
 
 STRIDE = 8
-PUBLISHED_BLOCKS = (2, 2, 5, 2)
-PUBLISHED_DILATIONS = (2, 4, 4)
+_PUBLISHED_BLOCKS = (2, 2, 5, 2)
+_PUBLISHED_DILATIONS = (2, 4, 4)
+_PUBLISHED_DROPOUT = (0.3, 0.5)
+_HEAD_SITE = 4  # of the dropout before a head, after the four of the trunk
 
 
 class Block(nn.Module):
@@ -87,9 +89,9 @@ class ResNet38(nn.Module):
     """
 
     width: float = 1.0
-    blocks: tuple[int, int, int, int] = PUBLISHED_BLOCKS
-    dilations: tuple[int, int, int] = PUBLISHED_DILATIONS
-    dropout: tuple[float, float] = (0.3, 0.5)
+    blocks: tuple[int, int, int, int] = _PUBLISHED_BLOCKS
+    dilations: tuple[int, int, int] = _PUBLISHED_DILATIONS
+    dropout: tuple[float, float] = _PUBLISHED_DROPOUT
     weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
 
@@ -102,8 +104,8 @@ class ResNet38(nn.Module):
         Args:
           x: normalised images [B, H, W, 3].
           sizes: int32[B, 2] if the images lie inside padded arrays; features are then valid, and equal to
-          those
-            of the unpadded image, in the first ceil(size / 8) rows and columns, and undefined elsewhere.
+            those of the unpadded image, in the first ceil(size / 8) rows and columns, and undefined
+            elsewhere.
           keys: one key per image for dropout; None is inference.
 
         Returns:
@@ -133,4 +135,45 @@ class ResNet38(nn.Module):
         return {"conv3": features["b4"], "conv4": features["b5"], "conv5": features["b6"], "conv6": conv6}
 
     def _channels(self, published: int) -> int:
-        return max(1, int(published * self.width))
+        return _scaled(published, self.width)
+
+
+class OnResNet38(nn.Module, kw_only=True):
+    """A network whose module `trunk` is a `ResNet38`, and what its heads have in common.
+
+    The settings go by name, so that a subclass's own come first by position.
+
+    Attributes:
+      trunk_dropout: `dropout` of the trunk.
+      width, blocks, dilations, weight_gradient, dtype: see `ResNet38`.
+    """
+
+    width: float = 1.0
+    blocks: tuple[int, int, int, int] = _PUBLISHED_BLOCKS
+    dilations: tuple[int, int, int] = _PUBLISHED_DILATIONS
+    trunk_dropout: tuple[float, float] = _PUBLISHED_DROPOUT
+    weight_gradient: WeightGradient = "stock"
+    dtype: Any = jnp.float32
+
+    def _features(
+        self, images: jax.Array, sizes: jax.Array | None, keys: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        """The trunk's named features; arguments as in `ResNet38`."""
+        settings = (self.width, self.blocks, self.dilations, self.trunk_dropout)
+        trunk = ResNet38(*settings, self.weight_gradient, self.dtype, name="trunk")
+        return trunk(images, sizes, keys)
+
+    def _dropped(self, conv6: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+        """The trunk's last feature [B, h, w, N] with channel dropout, as heads for classes see it."""
+        return Dropout2d(rate, _HEAD_SITE)(conv6, keys)
+
+    def _pointwise(self, features: int, init: Any, name: str) -> Conv:
+        """A 1x1 convolution: [B, h, w, Cin] -> [B, h, w, features]."""
+        return Conv(features, 1, weight_gradient=self.weight_gradient, dtype=self.dtype, init=init, name=name)
+
+    def _channels(self, published: int) -> int:
+        return _scaled(published, self.width)
+
+
+def _scaled(published: int, width: float) -> int:
+    return max(1, int(published * width))

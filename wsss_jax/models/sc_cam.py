@@ -11,12 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from wsss_jax.models.classifier import Scores
-from wsss_jax.models.layers import Conv, Dropout2d, xavier_init
-from wsss_jax.models.resnet38 import PUBLISHED_BLOCKS, PUBLISHED_DILATIONS, STRIDE, ResNet38
-from wsss_jax.ops.conv import WeightGradient
+from wsss_jax.models.layers import xavier_init
+from wsss_jax.models.resnet38 import STRIDE, OnResNet38
 from wsss_jax.ops.valid import after_stride, global_average
-
-_HEAD_SITE = 4  # after the four dropout layers of the trunk
 
 
 class FamilyScores(NamedTuple):
@@ -26,7 +23,7 @@ class FamilyScores(NamedTuple):
     children: Scores  # of the C * k sub-categories; number s of class c is c * k + s
 
 
-class SubcategoryClassifier(nn.Module):
+class SubcategoryClassifier(OnResNet38):
     """conv6 - channel dropout - both heads at every position - global average.
 
     SC-CAM pools first and applies the heads to the mean; they have no bias and are linear, so both orders
@@ -35,19 +32,12 @@ class SubcategoryClassifier(nn.Module):
     Attributes:
       num_classes: C.
       num_children: C * k.
-      width, blocks, dilations, trunk_dropout, weight_gradient, dtype: see `ResNet38`.
       head_dropout: of conv6's channels; both heads see the same draw.
     """
 
     num_classes: int
     num_children: int
-    width: float = 1.0
-    blocks: tuple[int, int, int, int] = PUBLISHED_BLOCKS
-    dilations: tuple[int, int, int] = PUBLISHED_DILATIONS
-    trunk_dropout: tuple[float, float] = (0.3, 0.5)
     head_dropout: float = 0.5
-    weight_gradient: WeightGradient = "stock"
-    dtype: Any = jnp.float32
 
     state_dict: ClassVar[str] = "sccam_k10"  # its name in `weights.networks`
     heads: ClassVar[tuple[str, ...]] = ("fc8_20", "fc8_200")  # what ImageNet weights do not have
@@ -57,25 +47,18 @@ class SubcategoryClassifier(nn.Module):
         self, images: jax.Array, sizes: jax.Array | None = None, keys: jax.Array | None = None
     ) -> FamilyScores:
         """Scores normalised images [B, H, W, 3]; `sizes` and `keys` as in `ResNet38`."""
-        common: dict[str, Any] = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
-        trunk = ResNet38(self.width, self.blocks, self.dilations, self.trunk_dropout, **common, name="trunk")
-        conv6 = Dropout2d(self.head_dropout, _HEAD_SITE)(trunk(images, sizes, keys)["conv6"], keys)
+        conv6 = self._dropped(self._features(images, sizes, keys)["conv6"], self.head_dropout, keys)
         sizes = after_stride(sizes, STRIDE)
 
         def head(features: int, name: str) -> Scores:
-            maps = Conv(features, 1, **common, init=xavier_init, name=name)(conv6).astype(jnp.float32)
+            maps = self._pointwise(features, xavier_init, name)(conv6).astype(jnp.float32)
             return Scores(maps, global_average(maps, sizes))
 
         return FamilyScores(head(self.num_classes, "fc8_20"), head(self.num_children, "fc8_200"))
 
 
-class PooledFeatures(nn.Module):
+class PooledFeatures(OnResNet38):
     """The trunk alone, and conv6's mean over the picture: what SC-CAM clusters."""
-
-    width: float = 1.0
-    blocks: tuple[int, int, int, int] = PUBLISHED_BLOCKS
-    dilations: tuple[int, int, int] = PUBLISHED_DILATIONS
-    dtype: Any = jnp.float32
 
     state_dict: ClassVar[str] = "resnet38_base"
     heads: ClassVar[tuple[str, ...]] = ()
@@ -83,8 +66,7 @@ class PooledFeatures(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, sizes: jax.Array | None = None) -> jax.Array:
         """Normalised images [B, H, W, 3] -> float32[B, 4096 * width]; `sizes` as in `ResNet38`."""
-        trunk = ResNet38(self.width, self.blocks, self.dilations, dtype=self.dtype, name="trunk")
-        conv6 = trunk(images, sizes)["conv6"].astype(jnp.float32)
+        conv6 = self._features(images, sizes, None)["conv6"].astype(jnp.float32)
         return global_average(conv6, after_stride(sizes, STRIDE))
 
 

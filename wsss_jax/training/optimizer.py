@@ -48,8 +48,7 @@ def polynomial_sgd(
       labels: group of each parameter, in the structure of the parameters.
       learning_rate: of the pretrained weights at step 0.
       momentum: 5e-4 in the published runs. The references hand weight decay's value to SGD's momentum
-      argument, so
-        the momentum that made the published numbers is 5e-4 (1e-4 in WaveCAM) and not 0.9.
+        argument, so the momentum that made the published numbers is 5e-4 (1e-4 in WaveCAM) and not 0.9.
       weight_decay: of weights; biases have none.
       power: of the polynomial decay (0.9).
       max_step: floor(images / batch size) * epochs.
