@@ -1,8 +1,6 @@
 """Runs of CPN: on a devkit, from an ordinary classifier's weights, and from a published-style file."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.golden import names, state_dict
 from tests.helpers.networks import golden_variables, relative
-from tests.helpers.runs import ROOT, tiny
-from tests.helpers.torch_files import write_zip
+from tests.helpers.published import published_cams
+from tests.helpers.runs import tiny
 from tests.helpers.voc import make_voc
-from wsss_jax.data.voc import CLASSES
 from wsss_jax.errors import ConfigError
 from wsss_jax.models.cpn import CpnNetwork
 from wsss_jax.ops.normalise import normalise_images
@@ -65,13 +61,6 @@ def test_it_starts_from_the_ordinary_classifier_with_a_row_for_background(tmp_pa
     assert set(start["params"]) == {"trunk", "fc8", "f8_3", "f8_4", "f9", "f10"}
 
 
-def run(*command):
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def by_the_network_itself(image, classes, scales):
     """CAM [K, H, W] of one picture as CPN's program computes it: every input alone, nothing padded."""
     apply, total = jax.jit(CpnNetwork(20).apply), 0.0
@@ -90,31 +79,8 @@ def by_the_network_itself(image, classes, scales):
 @pytest.mark.slow
 @pytest.mark.parametrize("converted", [True, False])
 def test_a_pytorch_file_gives_the_cams_of_the_network(tmp_path, converted):
-    data, classes, scales = tmp_path / "data", [4, 14], (0.5, 1.0)
-    (data / "images").mkdir(parents=True)
+    classes, scales = [4, 14], (0.5, 1.0)
     image = np.random.default_rng(0).integers(0, 256, (42, 60, 3), dtype=np.uint8)
-    Image.fromarray(image).save(data / "images/noise.png")
-    (data / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    (data / "labels.csv").write_text(f"image,labels\nnoise.png,{';'.join(CLASSES[c] for c in classes)}\n")
-    weights = tmp_path / "cpn.pth"
-    write_zip(weights, state_dict("dev", names("cpn")))
-    if converted:
-        run("-m", "tools.convert_weights", str(weights), str(tmp_path / "converted"))
-        weights.unlink()
-        weights = tmp_path / "converted"
-    settings = {
-        "dataset.name": "folder",
-        "dataset.root": data,
-        "dataset.infer_split": "all",
-        "cam.checkpoint": weights,
-        "cam.scales": scales,
-        "cam.batch_size": 1,
-        "compilation_cache": "",
-    }
-    flags = [f"--config.{key}={value}" for key, value in settings.items()]
-    main = ("-m", "wsss_jax.main", "--config=configs/cpn_voc.py", "--stages=infer_cam")
-    run(*main, f"--workdir={tmp_path}/run", *flags)
-    (path,) = (tmp_path / "run/cam/all").glob("noise*.npz")
-    with np.load(path) as file:
-        np.testing.assert_array_equal(file["keys"], classes)
-        assert relative(file["cam"], by_the_network_itself(image, classes, scales)) < 1e-4
+    keys, cam = published_cams(tmp_path, "cpn_voc", "cpn", image, classes, converted, cam__scales=scales)
+    np.testing.assert_array_equal(keys, classes)
+    assert relative(cam, by_the_network_itself(image, classes, scales)) < 1e-4
