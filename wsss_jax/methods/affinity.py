@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from wsss_jax.errors import ConfigError
-from wsss_jax.method import Metrics, Path, Progress, Variables
-from wsss_jax.methods.groups import resnet38_group
+from wsss_jax.method import Metrics, Progress, Variables
+from wsss_jax.methods.one_network import OneNetwork
 from wsss_jax.models.affinity import AffinityNet
 from wsss_jax.ops.stencil import feature_affinities, half_offsets, pairs, shifted
 
@@ -31,31 +31,19 @@ class PairLabels(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Affinity:
+class Affinity(OneNetwork[AffinityNet]):
     """Trains AffinityNet on the labels of pixel pairs.
 
     Attributes:
-      network: AffinityNet.
-      frozen_blocks: blocks of the trunk that keep their pretrained weights.
+      network, frozen_blocks: see `OneNetwork`.
       radius: pairs are nearer than this, in cells of 8 pixels (5).
     """
 
-    network: AffinityNet
-    frozen_blocks: tuple[str, ...]
     radius: int
 
     trained = "affinity"
     metrics = ("loss", "loss_bg", "loss_fg", "loss_neg")
     stages = ("eval_cam", "report")
-
-    @property
-    def networks(self) -> Mapping[str, AffinityNet]:
-        """One network."""
-        return {self.trained: self.network}
-
-    def group(self, path: Path) -> str:
-        """The branches are new, the trunk pretrained."""
-        return resnet38_group(path, self.frozen_blocks, new_layers=AffinityNet.heads)
 
     def batch_maximum(
         self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array

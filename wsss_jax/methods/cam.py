@@ -9,33 +9,21 @@ from dataclasses import dataclass
 
 import jax
 
-from wsss_jax.method import Metrics, Path, Progress, Variables
-from wsss_jax.methods.groups import resnet38_group
+from wsss_jax.method import Metrics, Progress, Variables
 from wsss_jax.methods.independent import Independent
 from wsss_jax.methods.maps import Stride8Maps
+from wsss_jax.methods.one_network import OneNetwork
 from wsss_jax.models.classifier import Classifier, Scores, score
 from wsss_jax.ops.losses import multi_label_soft_margin
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cam(Independent, Stride8Maps):
+class Cam(OneNetwork[Classifier], Independent, Stride8Maps):
     """Trains a multi-label classifier; its CAM is ReLU(conv6 x fc8)."""
-
-    network: Classifier
-    frozen_blocks: tuple[str, ...]
 
     trained = "classifier"
     metrics = ("loss",)
     stages = ("train", "infer_cam", "eval_cam", "report")
-
-    @property
-    def networks(self) -> Mapping[str, Classifier]:
-        """One network."""
-        return {self.trained: self.network}
-
-    def group(self, path: Path) -> str:
-        """The head is new, the trunk pretrained."""
-        return resnet38_group(path, self.frozen_blocks, new_layers=("fc8",))
 
     def loss(
         self,

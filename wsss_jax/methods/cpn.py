@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.method import Metrics, Path, Progress, Variables
-from wsss_jax.methods.groups import resnet38_group
+from wsss_jax.method import Metrics, Progress, Variables
 from wsss_jax.methods.independent import Independent
 from wsss_jax.methods.maps import InputSizeMaps
+from wsss_jax.methods.one_network import OneNetwork
 from wsss_jax.models.classifier import Scores
 from wsss_jax.models.cpn import CpnNetwork, CpnScores, score_cpn
 from wsss_jax.ops.losses import multi_label_soft_margin
@@ -30,31 +30,14 @@ _HARD = 0.2  # share of the errors that count in CPCR
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cpn(Independent, InputSizeMaps):
-    """Trains one network on each image and its two complementary parts.
-
-    Attributes:
-      network: the network that learns.
-      frozen_blocks: blocks of the trunk that keep their pretrained weights.
-    """
-
-    network: CpnNetwork
-    frozen_blocks: tuple[str, ...]
+class Cpn(OneNetwork[CpnNetwork], Independent, InputSizeMaps):
+    """Trains one network on each image and its two complementary parts; it sees all three in one pass."""
 
     trained = "cpn"
     metrics = (
         "loss", "loss_cls", "loss_rvmin", "loss_tcp", "loss_tcp_improved", "loss_cpcr1", "loss_cpcr2",
     )  # fmt: skip
     stages = ("classifier", "train", "infer_cam", "eval_cam", "report")
-
-    @property
-    def networks(self) -> Mapping[str, CpnNetwork]:
-        """One network, which sees all three views."""
-        return {self.trained: self.network}
-
-    def group(self, path: Path) -> str:
-        """All heads are new, the trunk pretrained."""
-        return resnet38_group(path, self.frozen_blocks, new_layers=self.network.heads)
 
     def loss(
         self,

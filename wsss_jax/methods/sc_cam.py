@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wsss_jax.method import Metrics, Path, Progress, Variables
-from wsss_jax.methods.groups import resnet38_group
+from wsss_jax.method import Metrics, Progress, Variables
 from wsss_jax.methods.independent import Independent
 from wsss_jax.methods.maps import Stride8Maps
+from wsss_jax.methods.one_network import OneNetwork
 from wsss_jax.models.classifier import Scores
 from wsss_jax.models.sc_cam import SubcategoryClassifier, family_score
 from wsss_jax.ops.losses import multi_label_soft_margin
@@ -27,33 +27,21 @@ BINARISED_AT = 0.15  # the original's threshold for its heat maps
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScCam(Independent, Stride8Maps):
+class ScCam(OneNetwork[SubcategoryClassifier], Independent, Stride8Maps):
     """Trains both heads on one trunk; the maps are the classes', or those of their sub-categories, merged.
 
     Attributes:
-      network: the network that learns, C classes and C * k sub-categories.
-      frozen_blocks: blocks of the trunk that keep their pretrained weights.
+      network, frozen_blocks: see `OneNetwork`; C classes and C * k sub-categories.
       sub_weight: weight of the sub-categories' loss (5).
       maps: 'parent', the maps of the classes as published, or 'sub', of each class's sub-categories.
     """
 
-    network: SubcategoryClassifier
-    frozen_blocks: tuple[str, ...]
     sub_weight: float
     maps: str = "parent"
 
     trained = "classifier"
     metrics = ("loss", "loss_parent", "loss_sub", "accuracy_parent", "accuracy_sub")
     stages = ("classifier", "rounds", "features", "cluster", "train", "infer_cam", "eval_cam", "report")
-
-    @property
-    def networks(self) -> Mapping[str, SubcategoryClassifier]:
-        """One network."""
-        return {self.trained: self.network}
-
-    def group(self, path: Path) -> str:
-        """Both heads are new, the trunk pretrained."""
-        return resnet38_group(path, self.frozen_blocks, new_layers=self.network.heads)
 
     def loss(
         self,

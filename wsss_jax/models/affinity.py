@@ -5,8 +5,6 @@ Semantic Segmentation", CVPR 2018, section 3.2; state dict `resnet38_aff`. Affin
 by `ops.stencil.feature_affinities`.
 """
 
-from typing import ClassVar
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,8 +16,8 @@ from wsss_jax.models.resnet38 import OnResNet38
 class AffinityNet(OnResNet38):
     """ELU(f9([ELU(f8_3 conv4), ELU(f8_4 conv5), ELU(f8_5 conv6)])), all 1x1."""
 
-    state_dict: ClassVar[str] = "resnet38_aff"  # its name in `weights.networks`
-    heads: ClassVar[tuple[str, ...]] = ("f8_3", "f8_4", "f8_5", "f9")  # what ImageNet weights do not have
+    state_dict = "resnet38_aff"
+    heads = ("f8_3", "f8_4", "f8_5", "f9")
 
     @nn.compact
     def __call__(

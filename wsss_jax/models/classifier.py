@@ -3,7 +3,7 @@
 State dict `resnet38_cls` (psa); OC-CSE's two networks, SC-CAM's round 0 and InferCam use the same one.
 """
 
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -31,8 +31,8 @@ class Classifier(OnResNet38):
     num_classes: int
     head_dropout: float = 0.5
 
-    state_dict: ClassVar[str] = "resnet38_cls"  # its name in `weights.networks`
-    heads: ClassVar[tuple[str, ...]] = ("fc8",)  # what ImageNet weights do not have
+    state_dict = "resnet38_cls"
+    heads = ("fc8",)
 
     @nn.compact
     def __call__(

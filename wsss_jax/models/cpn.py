@@ -39,8 +39,8 @@ class CpnNetwork(OnResNet38):
     num_classes: int  # C, without background
     head_dropout: float = 0.5
 
-    state_dict: ClassVar[str] = "cpn"  # its name in `weights.networks`
-    heads: ClassVar[tuple[str, ...]] = ("fc8", "f8_3", "f8_4", "f9", "f10")  # what ImageNet weights lack
+    state_dict = "cpn"
+    heads: ClassVar[tuple[str, ...]] = ("fc8", "f8_3", "f8_4", "f9", "f10")
 
     @nn.compact
     def __call__(

@@ -4,7 +4,7 @@ Z. Wu, C. Shen, A. van den Hengel: "Wider or Deeper", 2016, model A1, with strid
 Module names are those of the PyTorch state dicts (b2_1.conv_branch2a, ...).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -144,6 +144,8 @@ class OnResNet38(nn.Module, kw_only=True):
     The settings go by name, so that a subclass's own come first by position.
 
     Attributes:
+      state_dict: its name in `weights.networks`.
+      heads: its modules besides the trunk, which ImageNet weights do not have.
       trunk_dropout: `dropout` of the trunk.
       width, blocks, dilations, weight_gradient, dtype: see `ResNet38`.
     """
@@ -154,6 +156,9 @@ class OnResNet38(nn.Module, kw_only=True):
     trunk_dropout: tuple[float, float] = _PUBLISHED_DROPOUT
     weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
+
+    state_dict: ClassVar[str]
+    heads: ClassVar[tuple[str, ...]]
 
     def _features(
         self, images: jax.Array, sizes: jax.Array | None, keys: jax.Array | None

@@ -4,7 +4,7 @@ State dict `sccam_k10`. Its heads are called `fc8_20` and `fc8_200` whatever the
 sub-categories, as in the published files, so that any of them converts by the same names.
 """
 
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -39,8 +39,8 @@ class SubcategoryClassifier(OnResNet38):
     num_children: int
     head_dropout: float = 0.5
 
-    state_dict: ClassVar[str] = "sccam_k10"  # its name in `weights.networks`
-    heads: ClassVar[tuple[str, ...]] = ("fc8_20", "fc8_200")  # what ImageNet weights do not have
+    state_dict = "sccam_k10"
+    heads = ("fc8_20", "fc8_200")
 
     @nn.compact
     def __call__(
@@ -60,8 +60,8 @@ class SubcategoryClassifier(OnResNet38):
 class PooledFeatures(OnResNet38):
     """The trunk alone, and conv6's mean over the picture: what SC-CAM clusters."""
 
-    state_dict: ClassVar[str] = "resnet38_base"
-    heads: ClassVar[tuple[str, ...]] = ()
+    state_dict = "resnet38_base"
+    heads = ()
 
     @nn.compact
     def __call__(self, images: jax.Array, sizes: jax.Array | None = None) -> jax.Array:

@@ -4,8 +4,6 @@ Y. Wang, J. Zhang, M. Kan, S. Shan, X. Chen: "Self-supervised Equivariant Attent
 Supervised Semantic Segmentation", CVPR 2020. State dict `infercam_seam`; InferCam asks it for maps.
 """
 
-from typing import ClassVar
-
 import jax
 
 from wsss_jax.models.cpn import CpnNetwork
@@ -18,8 +16,8 @@ class SeamNetwork(CpnNetwork):
     It is only asked for maps. To train it would take SEAM's losses, which are not part of wsss_jax.
     """
 
-    state_dict: ClassVar[str] = "infercam_seam"  # its name in `weights.networks`
-    heads: ClassVar[tuple[str, ...]] = ("fc8", "f8_3", "f8_4", "f9")  # what ImageNet weights do not have
+    state_dict = "infercam_seam"
+    heads = ("fc8", "f8_3", "f8_4", "f9")
 
     def _improve(self, spread: jax.Array, side: jax.Array, sizes: jax.Array) -> jax.Array:
         """PCM alone: [B, h, w, C + 1] and [B, h, w, 195], both 0 outside -> [B, h, w, C + 1]."""
