@@ -4,28 +4,24 @@ import contextlib
 import functools
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wsss_jax.data.lists import sha256, split_name
-from wsss_jax.data.pool import map_ordered
+from wsss_jax.data.lists import split_name
 from wsss_jax.data.score_files import Scores, read_scores
 from wsss_jax.errors import DataError, RunError
-from wsss_jax.evaluation import ConfusionMatrix, describe, labels_from_scores, summarise_labels
-from wsss_jax.files import write_json, write_whole
+from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, summarise_labels
+from wsss_jax.files import write_whole
 from wsss_jax.inference.buckets import Size, plan_buckets
-from wsss_jax.interrupt import stop_here
-from wsss_jax.progress import Progress
 from wsss_jax.refine.energies import cam_energies
 from wsss_jax.refine.jobs import CamJobs, Refined, Refused
 from wsss_jax.refine.settings import CrfSettings
 from wsss_jax.refine.stream import CrfStream, StreamSettings
 from wsss_jax.stages.batches import write_results
 from wsss_jax.stages.context import Run, require
-from wsss_jax.stages.evaluate import read_mask
+from wsss_jax.stages.evaluate import provenance, with_masks, write_metrics
 from wsss_jax.stages.infer import record_in
 from wsss_jax.stages.layout import alpha_name
 from wsss_jax.stages.refused import refusal, without_refused
@@ -131,34 +127,20 @@ def _write(run: Run, split: str, alphas: Sequence[float], result: Refined) -> No
 
 
 def _evaluate(run: Run, alpha: float) -> None:
-    config, stage = run.config, f"eval_crf_{alpha_name(alpha)}"
-    settings_file = run.layout.crfs(config.dataset.infer_split, alpha) / "settings.json"
+    stage, split = f"eval_crf_{alpha_name(alpha)}", run.config.dataset.infer_split
+    settings_file = run.layout.crfs(split, alpha) / "settings.json"
     require(settings_file, f"CRF scores at alpha {alpha:g}", "crf")
-    split, ids = config.dataset.eval_split, run.ids(config.dataset.eval_split)
-    confusion, line = ConfusionMatrix(num_classes=len(run.source.classes)), Progress(stage, len(ids))
-    read = functools.partial(_read_pair, run, alpha)
-    pairs = map_ordered(read, ids, threads=config.loader.threads)
-    for image_id, (scores, mask) in zip(ids, pairs, strict=True):
+    confusion = ConfusionMatrix(num_classes=len(run.source.classes))
+
+    def read(run: Run, image_id: str) -> Scores:
+        return read_scores(run.layout.crf(split, alpha, image_id), image_id, "crf")
+
+    for image_id, scores, mask in with_masks(run, stage, read):
         labels = labels_from_scores(scores.planes, scores.keys, confusion.num_classes, image_id=image_id)
         confusion.add(labels, mask, image_id=image_id)
-        line.update(confusion.images)
-        stop_here(f"{stage} writes its result at the end only")
-    line.end()
-    provenance: dict[str, Any] = {
-        **json.loads(settings_file.read_text()),
-        "stage": stage,
-        "split": split,
-        "list_sha256": sha256(ids),
-        "classes": list(run.source.classes),
-    }
-    metrics = summarise_labels(confusion, provenance=provenance, absent_classes=config.eval.absent_classes)
-    write_json(run.layout.metrics(stage, split), metrics)
-    run.say(describe(metrics))
-
-
-def _read_pair(run: Run, alpha: float, image_id: str) -> tuple[Scores, np.ndarray]:
-    path = run.layout.crf(run.config.dataset.infer_split, alpha, image_id)
-    return read_scores(path, image_id, "crf"), read_mask(run, image_id)
+    made = provenance(run, stage, settings_file)
+    absent = run.config.eval.absent_classes
+    write_metrics(run, stage, summarise_labels(confusion, provenance=made, absent_classes=absent))
 
 
 def _text(alphas: Sequence[float]) -> str:

@@ -1,10 +1,10 @@
 """Stage `eval_cam`: scores of the CAMs on disk, at all background thresholds in one pass."""
 
-import functools
 import json
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,46 +18,85 @@ from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
 from wsss_jax.stages.context import Run, require
 
+Found = TypeVar("Found")
 Cam = tuple[np.ndarray, np.ndarray]  # keys int32[K], cam float32[K, H, W]
 
 
 def eval_cam(run: Run) -> None:
     """Evaluates `dataset.eval_split`, which must lie within `dataset.infer_split`, and writes its metrics."""
-    config, layout = run.config, run.layout
-    settings_file = layout.cams(config.dataset.infer_split) / "settings.json"
+    settings_file = run.layout.cams(run.config.dataset.infer_split) / "settings.json"
     require(settings_file, "CAMs", "infer_cam")
-    split, ids = config.dataset.eval_split, run.ids(config.dataset.eval_split)
-    sweep, line = new_sweep(run), Progress("eval_cam", len(ids))
-    read = functools.partial(_read_pair, run)
-    for image_id, ((keys, cam), mask) in zip(
-        ids, map_ordered(read, ids, threads=config.loader.threads), strict=True
-    ):
+    sweep_split(run, "eval_cam", "eval", settings_file, _read)
+
+
+def sweep_split(
+    run: Run, stage: str, section: str, settings_file: Path, read: Callable[[Run, str], Cam]
+) -> None:
+    """Scores maps at all background thresholds in one pass over `dataset.eval_split`, and writes the metrics.
+
+    Args:
+      run: whose maps.
+      stage: the metrics' name.
+      section: of the configuration, with `thresholds`, `fixed_threshold` and `threshold_from`.
+      settings_file: what the maps were made with.
+      read: gives an image's maps; called from several threads.
+    """
+    sweep, settings = new_sweep(run, section), run.config[section]
+    for image_id, (keys, cam), mask in with_masks(run, stage, read):
         sweep.add(cam, keys, mask, image_id=image_id)
-        line.update(sweep.images)
-        stop_here("eval_cam writes its result at the end only")
-    line.end()
-    provenance = {
-        **json.loads(settings_file.read_text()),
-        "stage": "eval_cam",
-        "split": split,
-        "list_sha256": sha256(ids),
-        "classes": list(run.source.classes),
-        "crf": False,
-    }
     metrics = summarise(
         sweep,
-        config.eval.fixed_threshold,
-        provenance=provenance,
-        absent_classes=config.eval.absent_classes,
-        threshold_from=other_metrics("eval.threshold_from", config.eval.threshold_from),
+        settings.fixed_threshold,
+        provenance={**provenance(run, stage, settings_file), "crf": False},
+        absent_classes=run.config.eval.absent_classes,
+        threshold_from=other_metrics(f"{section}.threshold_from", settings.threshold_from),
     )
-    write_json(layout.metrics("eval_cam", split), metrics)
+    write_metrics(run, stage, metrics)
+
+
+def with_masks(
+    run: Run, stage: str, read: Callable[[Run, str], Found]
+) -> Iterator[tuple[str, Found, np.ndarray]]:
+    """Each image of `dataset.eval_split`, what `read` gives of it, and its mask uint8[H, W].
+
+    Reads ahead in threads, shows progress, and raises Interrupted where a signal has asked to stop.
+    """
+    ids = run.ids(run.config.dataset.eval_split)
+    line = Progress(stage, len(ids))
+
+    def pair(image_id: str) -> tuple[Found, np.ndarray]:
+        return read(run, image_id), read_mask(run, image_id)
+
+    pairs = map_ordered(pair, ids, threads=run.config.loader.threads)
+    for done, (image_id, (found, mask)) in enumerate(zip(ids, pairs, strict=True), start=1):
+        yield image_id, found, mask
+        line.update(done)
+        stop_here(f"{stage} writes its result at the end only")
+    line.end()
+
+
+def provenance(run: Run, stage: str, settings_file: Path) -> dict[str, Any]:
+    """What was evaluated: the settings that the results were made with, the images and the classes."""
+    split = run.config.dataset.eval_split
+    return {
+        **json.loads(settings_file.read_text()),
+        "stage": stage,
+        "split": split,
+        "list_sha256": sha256(run.ids(split)),
+        "classes": list(run.source.classes),
+    }
+
+
+def write_metrics(run: Run, stage: str, metrics: dict[str, Any]) -> None:
+    """Writes a stage's metrics and says them."""
+    write_json(run.layout.metrics(stage, run.config.dataset.eval_split), metrics)
     run.say(describe(metrics))
 
 
-def new_sweep(run: Run) -> ThresholdSweep:
-    """An empty sweep over the configured thresholds, and the fixed one."""
-    thresholds = {round(t, 6) for t in (*run.config.eval.thresholds, run.config.eval.fixed_threshold)}
+def new_sweep(run: Run, section: str = "eval") -> ThresholdSweep:
+    """An empty sweep over the thresholds of a section of the configuration, and its fixed one."""
+    settings = run.config[section]
+    thresholds = {round(t, 6) for t in (*settings.thresholds, settings.fixed_threshold)}
     return ThresholdSweep(num_classes=len(run.source.classes), thresholds=sorted(thresholds))
 
 
@@ -82,10 +121,8 @@ def read_cam(path: Path, image_id: str, stage: str = "infer_cam") -> Cam:
         raise RunError(f"{path}: damaged; delete it and run the stage {stage} again") from error
 
 
-def _read_pair(run: Run, image_id: str) -> tuple[Cam, np.ndarray]:
-    return read_cam(run.layout.cam(run.config.dataset.infer_split, image_id), image_id), read_mask(
-        run, image_id
-    )
+def _read(run: Run, image_id: str) -> Cam:
+    return read_cam(run.layout.cam(run.config.dataset.infer_split, image_id), image_id)
 
 
 def other_metrics(key: str, path: str) -> dict[str, Any] | None:
