@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.networks import method_of
 from benchmarks.row import Row, Settings
 from benchmarks.timing import interleaved
-from benchmarks.train import Step
+from benchmarks.train import Step, compilation_rows
 from wsss_jax.method import Variables
 from wsss_jax.methods.cpn import Cpn
 from wsss_jax.models.cpn import CpnScores, score_cpn
@@ -59,14 +59,7 @@ def _step_rows(settings: Settings) -> list[Row]:
             images, f"{step}, one pass", "images/s", ratio=faster, versus="three passes", note=note
         ),
         times["three passes"].per_second(images, f"{step}, three passes", "images/s", note=size),
-        Row(
-            name=f"{step}, compilation, one pass",
-            value=compiled["one pass"],
-            unit="s",
-            ratio=compiled["three passes"] / compiled["one pass"],
-            versus="three passes",
-        ),
-        Row(name=f"{step}, compilation, three passes", value=compiled["three passes"], unit="s"),
+        *compilation_rows(step, compiled),
     ]
 
 

@@ -29,9 +29,7 @@ def cam_overlay(image: np.ndarray, cam: np.ndarray, *, opacity: float = 0.8) -> 
     Raises:
       ValueError: sizes differ or the opacity is out of range.
     """
-    _check_size(image, cam)
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity is {opacity}; it must lie in 0..1")
+    _check(image, cam, opacity)
     score = np.clip(np.nan_to_num(cam.astype(np.float32)), 0, 1)
     grey = (image.astype(np.float32) @ _GREY_WEIGHTS)[..., None]
     heat = heat_scale()[np.round(score * 255).astype(np.uint8)].astype(np.float32)
@@ -53,9 +51,7 @@ def label_overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.6
     Raises:
       ValueError: sizes differ or the opacity is out of range.
     """
-    _check_size(image, labels)
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity is {opacity}; it must lie in 0..1")
+    _check(image, labels, opacity)
     cover = np.where(labels > 0, np.float32(opacity), np.float32(0))[..., None]
     blend = image * (1 - cover) + voc_palette()[labels] * cover
     return np.round(blend).astype(np.uint8)
@@ -80,8 +76,10 @@ def save_palette_png(path: str | Path, labels: np.ndarray) -> None:
     write_whole(path, palette_png(labels))
 
 
-def _check_size(image: np.ndarray, plane: np.ndarray) -> None:
+def _check(image: np.ndarray, plane: np.ndarray, opacity: float) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"a picture is uint8[H, W, 3], not {image.dtype}{list(image.shape)}")
     if plane.shape != image.shape[:2]:
         raise ValueError(f"sizes differ: picture {image.shape[:2]}, map {plane.shape}")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is {opacity}; it must lie in 0..1")
