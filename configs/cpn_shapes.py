@@ -17,23 +17,11 @@ def get_config() -> ConfigDict:
     c.method = "cpn"
     c.init_from = "classifier"  # in place of ImageNet weights, which drawn pictures do not have
     c.total_epochs = 8
-    c.optimizer.learning_rate = 0.01
+    c.optimizer.learning_rate = 0.001
     c.optimizer.new_layers = 10.0  # the branch that improves the maps starts fresh
     c.cpn.cells = (48, 96)  # as large, of crops of 96, as the published ones are of 448
     # CPN halves its maps.
     c.eval.thresholds = tuple(i / 100 for i in range(5, 50))
     c.eval.fixed_threshold = 0.35
-
-    ordinary = cam_shapes.get_config()
-    c.classifier = ConfigDict(
-        {
-            "init_from": "scratch",
-            "total_epochs": ordinary.total_epochs,
-            "optimizer": {"learning_rate": ordinary.optimizer.learning_rate, "new_layers": 1.0},
-            "eval": {
-                "thresholds": ordinary.eval.thresholds,
-                "fixed_threshold": ordinary.eval.fixed_threshold,
-            },
-        }
-    )
+    c.classifier = cam_shapes.classifier()
     return c

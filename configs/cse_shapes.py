@@ -16,9 +16,7 @@ def get_config() -> ConfigDict:
     c = cam_shapes.get_config()
     c.method = "cse"
     c.init_from = "classifier"  # in place of ImageNet weights, which drawn pictures do not have
-    c.total_epochs = 16
-    c.optimizer.learning_rate = 0.01
-    c.classifier = ConfigDict(
-        {"init_from": "scratch", "total_epochs": 10, "optimizer": {"learning_rate": 0.05}}
-    )
+    c.total_epochs = 12
+    c.optimizer.learning_rate = 0.003
+    c.classifier = cam_shapes.classifier()
     return c

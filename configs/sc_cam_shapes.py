@@ -17,11 +17,9 @@ def get_config() -> ConfigDict:
     c.method = "sc_cam"
     c.init_from = "classifier"  # in place of ImageNet weights, which drawn pictures do not have
     c.total_epochs = 8
-    c.optimizer.learning_rate = 0.01
+    c.optimizer.learning_rate = 0.003
     c.sc_cam.k = 4
     c.sc_cam.rounds = 3
     c.sc_cam.hand_on = (3, 5, 7)
-    c.classifier = ConfigDict(
-        {"init_from": "scratch", "total_epochs": 10, "optimizer": {"learning_rate": 0.05}}
-    )
+    c.classifier = cam_shapes.classifier()
     return c

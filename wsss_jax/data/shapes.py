@@ -31,8 +31,8 @@ CROWDED = (1.0, 0.88, 0.76)  # factor of the size where there are 1, 2, 3 object
 PLACEMENT_TRIES = 6
 MIN_VISIBLE = 0.65  # share of every part that later objects must leave uncovered
 TURNED_AWAY = 0.35  # share of the objects that show no head, so that a classifier has to know the bodies too
-TINT = 0.2
-TEXTURE = 0.12
+TINT = 0.13
+TEXTURE = 0.1
 
 Patch = tuple[slice, slice]
 Floats = NDArray[np.float32]
