@@ -2,7 +2,9 @@
 
 import gc
 import os
+import shutil
 import sys
+import tempfile
 
 import pytest
 
@@ -11,10 +13,27 @@ _FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_le
 os.environ.setdefault("XLA_FLAGS", _FLAGS)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# The same small programs are compiled by several files and, when runs go on after a stop, several times by
+# one: all processes of a session share them in a folder that the first of them makes and removes.
+_CACHE = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+_own_cache = ""
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _own_cache = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="wsss_jax_programs_")
+    os.environ.update(_CACHE)
+
 
 def pytest_addoption(parser):
     """Adds `--slow`."""
     parser.addoption("--slow", action="store_true", help="also run the slow tests, as CI does")
+
+
+def pytest_unconfigure(config):
+    """Removes the session's compiled programs."""
+    if _own_cache:
+        shutil.rmtree(_own_cache, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -188,9 +188,12 @@ def test_interrupting_prints_nothing_of_the_workers(tmp_path):
         "    print('interrupted')\n"
     )
     process = subprocess.Popen(command(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "running\n"
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # one that does not end would take a core for as long as the machine runs
     assert (out, errors, process.returncode) == ("interrupted\n", "", 0)
 
 

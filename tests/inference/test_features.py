@@ -43,12 +43,13 @@ def test_features_are_the_same_on_many_devices_and_without_padding():
     whole = narrow_variables(narrow("parent"))["classifier"]
     variables = {collection: {"trunk": modules["trunk"]} for collection, modules in whole.items()}
     batches = plan_batches(source, tuple(source.sizes), SETTINGS)
+    apply = jax.jit(network.apply)
     for devices in (1, 4):
         extractor = FeatureExtractor(network, data_mesh(jax.devices()[:devices]), SETTINGS)
         found = dict(one for batch in extractor.extract(variables, source, batches) for one in batch)
         assert found.keys() == source.sizes.keys() and extractor.compiled == len({b.bucket for b in batches})
         for image_id, feature in found.items():
-            alone = network.apply(variables, normalise_images(source.image(image_id)[None]))[0]
+            alone = apply(variables, normalise_images(source.image(image_id)[None]))[0]
             assert relative(feature, alone) < 1e-4
 
 
@@ -59,14 +60,13 @@ def test_maps_of_sub_categories_are_summed_over_views_and_then_merged():
     variables = narrow_variables(method)
     predictor = Predictor(method, data_mesh(jax.devices()[:1]), settings)
     batches = plan_batches(source, tuple(given), settings)
+    apply, resize = jax.jit(method.network.apply), jax.jit(resize_bilinear, static_argnums=1)
     for p in (p for batch in predictor.predict(variables, source, batches, given) for p in batch):
         image, total = source.image(p.image_id), 0.0
         for step in (1, -1):
-            scores = method.network.apply(
-                variables["classifier"], normalise_images(image[None, :, ::step])
-            ).children
+            scores = apply(variables["classifier"], normalise_images(image[None, :, ::step])).children
             maps = jax.nn.relu(scores.maps)[:, :, ::step]
-            total += np.asarray(resize_bilinear(maps, image.shape[:2]))[0]
+            total += np.asarray(resize(maps, image.shape[:2]))[0]
         merged = total.reshape(*image.shape[:2], 6, K).max(-1)
         expected = (merged / (merged.max((0, 1)) + 1e-5)).transpose(2, 0, 1)[list(given[p.image_id])]
         np.testing.assert_array_equal(p.keys, given[p.image_id])

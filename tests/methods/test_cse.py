@@ -7,7 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.helpers.golden import GOLDEN
-from tests.helpers.networks import FROZEN_BLOCKS, golden_variables, narrow_cse, relative
+from tests.helpers.networks import FROZEN_BLOCKS, golden_variables, narrow_cse, narrow_variables, relative
 from wsss_jax.method import Progress
 from wsss_jax.methods.cse import Cse, pick_class
 from wsss_jax.models.classifier import Classifier
@@ -91,13 +91,13 @@ def test_maps_of_scales_and_flips_add_up_as_in_the_authors_inference(golden):
 def test_weight_of_the_erased_image_grows_with_the_epochs(golden):
     network = Classifier(20, width=1 / 16, blocks=(0, 0, 0, 0), head_dropout=0.0)
     method = Cse(er=network, cl=network, frozen_blocks=(), erased_weight=0.3, erased_weight_per_epoch=0.05)
-    variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    variables = narrow_variables(method)
     batch = {"images": jnp.ones((2, 16, 16, 3)), "labels": golden["label"]}
     keys = jax.random.split(jax.random.key(1), 2)
 
+    @jax.jit
     def erased(epoch):
-        progress = Progress(jnp.int32(0), jnp.int32(epoch))
-        return method.loss({"er": variables, "cl": variables}, batch, keys, progress)[1]["loss_erased"]
+        return method.loss(variables, batch, keys, Progress(jnp.int32(0), epoch))[1]["loss_erased"]
 
     np.testing.assert_allclose(erased(4) / erased(0), (0.3 + 0.05 * 4) / 0.3, rtol=1e-5)
 

@@ -1,5 +1,7 @@
 """SC-CAM against its authors' program, and its smaller promises."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from tests.helpers.golden import GOLDEN, names, state_dict
 from tests.helpers.networks import FROZEN_BLOCKS, narrow_variables, relative
 from wsss_jax.methods.sc_cam import ScCam, binarised, label_accuracy
 from wsss_jax.models.sc_cam import PooledFeatures, SubcategoryClassifier, family_score
+from wsss_jax.training.initial import fresh_variables
 from wsss_jax.training.step import merge, partition
 from wsss_jax.weights import to_variables
 
@@ -26,6 +29,11 @@ def golden():
 def narrow_sc_cam(k=3, maps="parent", **options) -> ScCam:
     network = SubcategoryClassifier(6, 6 * k, width=1 / 16, blocks=(0, 0, 1, 0), **options)
     return ScCam(network=network, frozen_blocks=FROZEN_BLOCKS, sub_weight=5.0, maps=maps)
+
+
+def score(method, variables, images, keys=None):
+    apply = jax.jit(functools.partial(family_score, method.network))
+    return apply(variables, images, keys=keys)
 
 
 def segmentation(cams, classes):
@@ -75,7 +83,7 @@ def test_published_network_scores_and_learns_as_the_authors(golden):
         assert relative(found.logits, golden[f"logits_{heads}"]) < 1e-4
         assert relative(np.maximum(found.maps, 0).transpose(0, 3, 1, 2), golden[f"cam_{heads}"]) < 1e-4
     trunk = {name: {"trunk": tree["trunk"]} for name, tree in variables["classifier"].items()}
-    assert relative(PooledFeatures().apply(trunk, images), golden["feature"]) < 1e-4
+    assert relative(jax.jit(PooledFeatures().apply)(trunk, images), golden["feature"]) < 1e-4
 
     trainable, frozen = partition(variables, method)
 
@@ -103,8 +111,8 @@ def test_loss_is_parents_plus_five_times_children():
         "labels": np.eye(6, dtype=np.float32)[[0, 2, 5]],
         "sub_labels": np.eye(12, dtype=np.float32)[[1, 4, 10]],
     }
-    _, metrics = method.loss(variables, batch, None, None)
-    scores = family_score(method.network, variables["classifier"], batch["images"])
+    _, metrics = jax.jit(lambda v: method.loss(v, batch, None, None))(variables)
+    scores = score(method, variables["classifier"], batch["images"])
 
     def soft_margin(logits, labels):  # PyTorch's formula
         probability = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
@@ -127,7 +135,7 @@ def test_both_heads_are_new_layers_and_see_the_same_dropped_channels():
     params = {**params, "fc8_200": {"kernel": np.repeat(params["fc8_20"]["kernel"], 3, axis=-1)}}
     images = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
     keys = jax.random.split(jax.random.key(0), 2)
-    scores = family_score(method.network, {**variables, "params": params}, images, keys=keys)
+    scores = score(method, {**variables, "params": params}, images, keys=keys)
     np.testing.assert_allclose(
         np.repeat(scores.parents.logits, 3, axis=1), scores.children.logits, rtol=1e-4, atol=1e-5
     )
@@ -157,7 +165,7 @@ def test_features_of_padded_pictures_are_those_of_unpadded_ones():
     picture = rng.standard_normal((1, 17, 30, 3)).astype(np.float32)
     padded = np.full((1, 32, 40, 3), 7, np.float32)
     padded[:, :17, :30] = picture
-    variables = network.init(jax.random.key(0), picture)
-    alone, inside = network.apply(variables, picture), network.apply(variables, padded, np.array([[17, 30]]))
+    variables, apply = fresh_variables(network, seed=0), jax.jit(network.apply)
+    alone, inside = apply(variables, picture), apply(variables, padded, np.array([[17, 30]]))
     assert alone.shape == (1, 256) and alone.dtype == jnp.float32
     np.testing.assert_allclose(inside, alone, rtol=1e-5, atol=1e-6)

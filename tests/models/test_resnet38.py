@@ -44,44 +44,48 @@ def test_published_network_has_the_published_names_and_shapes():
     assert sum(np.prod(s) for path, s in ours.items() if path.endswith("kernel")) == 105_105_088
 
 
-@pytest.mark.parametrize("size", [(17, 33), (24, 31), (40, 40)])
-def test_padded_pictures_score_as_unpadded_ones(size):
+@pytest.fixture(scope="module")
+def narrow():
+    """What scores images by a narrow network, and its variables."""
     method = narrow_cam()
-    variables, network = narrow_variables(method)["classifier"], method.network
+    return jax.jit(method.network.apply), narrow_variables(method)["classifier"]
+
+
+@pytest.mark.parametrize("size", [(17, 33), (24, 31), (40, 40)])
+def test_padded_pictures_score_as_unpadded_ones(narrow, size):
+    score, variables = narrow
     rng = np.random.default_rng(1)
     picture = rng.standard_normal((1, *size, 3)).astype(np.float32)
     padded = np.full((2, 48, 56, 3), 7, np.float32)  # neither the padding nor the neighbour may leak in
     padded[:1, : size[0], : size[1]] = picture
     padded[1] = rng.standard_normal((48, 56, 3))
-    alone = network.apply(variables, picture)
-    together = network.apply(variables, padded, np.array([size, (48, 56)]))
+    alone = score(variables, picture)
+    together = score(variables, padded, np.array([size, (48, 56)]))
     h, w = alone.maps.shape[1:3]
     assert (h, w) == (-(-size[0] // 8), -(-size[1] // 8))
     np.testing.assert_allclose(together.maps[0, :h, :w], alone.maps[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(together.logits[0], alone.logits[0], rtol=1e-5, atol=1e-5)
-    unmasked = network.apply(variables, padded)
+    unmasked = score(variables, padded)
     assert (
         np.abs(unmasked.maps[0, :h, :w] - alone.maps[0]).max() > 0.01
     )  # the test would notice a missing mask
 
 
-def test_dropout_depends_on_the_images_own_key_only():
-    method = narrow_cam()
-    variables = narrow_variables(method)["classifier"]
+def test_dropout_depends_on_the_images_own_key_only(narrow):
+    score, variables = narrow
     images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
     keys = jax.random.split(jax.random.key(3), 4)
-    whole = method.network.apply(variables, images, keys=keys).logits
-    half = method.network.apply(variables, images[2:], keys=keys[2:]).logits
+    whole = score(variables, images, keys=keys).logits
+    half = score(variables, images[2:], keys=keys[2:]).logits
     np.testing.assert_allclose(whole[2:], half, rtol=1e-5)
-    other = method.network.apply(variables, images, keys=jax.random.split(jax.random.key(4), 4)).logits
+    other = score(variables, images, keys=jax.random.split(jax.random.key(4), 4)).logits
     assert np.abs(whole - other).max() > 1e-3
 
 
 def test_bfloat16_keeps_parameters_and_scores_in_float32():
     network = narrow_classifier(dtype=jnp.bfloat16)
-    variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
-    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    assert network.apply(variables, jnp.ones((1, 16, 16, 3))).logits.dtype == jnp.float32
+    scores, variables = jax.eval_shape(network.init_with_output, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    assert {x.dtype for x in jax.tree.leaves((scores, variables))} == {jnp.dtype("float32")}
 
 
 def test_a_file_of_mxnet_fits_the_network_of_its_width_and_runs():
@@ -91,5 +95,5 @@ def test_a_file_of_mxnet_fits_the_network_of_its_width_and_runs():
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     trunk = {collection: tree["trunk"] for collection, tree in variables.items()}
     check_against(trunk, shapes)
-    conv6 = network.apply(trunk, np.ones((1, 24, 32, 3), np.float32))["conv6"]
+    conv6 = jax.jit(network.apply)(trunk, np.ones((1, 24, 32, 3), np.float32))["conv6"]
     assert conv6.shape == (1, 3, 4, 64) and np.isfinite(conv6).all() and np.asarray(conv6).max() > 0

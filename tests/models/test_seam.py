@@ -1,5 +1,7 @@
 """SEAM's network against the formula with the whole matrix of affinities, and inside padded arrays."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -30,7 +32,8 @@ def spread_by_hand(maps, features):
 
 
 def test_maps_are_spread_as_the_paper_says():
-    scores, state = NETWORK.apply(VARIABLES, IMAGE, capture_intermediates=True, mutable=["intermediates"])
+    keep_all = functools.partial(NETWORK.apply, capture_intermediates=True, mutable=["intermediates"])
+    scores, state = jax.jit(keep_all)(VARIABLES, IMAGE)
     f8_3, f8_4 = (np.asarray(state["intermediates"][name]["__call__"][0][0]) for name in ("f8_3", "f8_4"))
     colours = IMAGE[0, ::8, ::8]  # with aligned corners, every eighth pixel of 33 x 49
     side = np.concatenate([colours, np.maximum(f8_3, 0), np.maximum(f8_4, 0)], -1)
@@ -39,10 +42,11 @@ def test_maps_are_spread_as_the_paper_says():
 
 
 def test_padding_changes_nothing():
-    alone = score_cpn(NETWORK, VARIABLES, IMAGE)
+    score = jax.jit(functools.partial(score_cpn, NETWORK))
+    alone = score(VARIABLES, IMAGE)
     padded = np.full((1, 48, 56, 3), 9, np.float32)
     padded[:, :33, :49] = IMAGE
-    together = score_cpn(NETWORK, VARIABLES, padded, np.array([[33, 49]]))
+    together = score(VARIABLES, padded, np.array([[33, 49]]))
     np.testing.assert_allclose(together.improved[:, :5, :7], alone.improved, atol=1e-5)
     np.testing.assert_allclose(together.logits, alone.logits, atol=1e-5)
 
