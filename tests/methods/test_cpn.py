@@ -1,5 +1,7 @@
 """CPN against its authors' losses, gradients and inference."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -175,8 +177,8 @@ def test_one_pass_gives_the_terms_of_three():
     data, variables = narrow_batch(rows=2), narrow_variables(TINY)
     images = np.random.default_rng(0).standard_normal((2, 24, 24, 3)).astype(np.float32)
     keep = data["keep"][..., None]
-    score = jax.jit(lambda x: score_cpn(TINY.network, variables["cpn"], x))
-    separate = [score(view) for view in (images, images * keep, images * (1 - keep))]
+    score = jax.jit(functools.partial(score_cpn, TINY.network))
+    separate = [score(variables["cpn"], view) for view in (images, images * keep, images * (1 - keep))]
     together = (np.stack(parts, 1).reshape(6, *parts[0].shape[1:]) for parts in zip(*separate, strict=True))
     maps, improved, logits = (jnp.asarray(x) for x in together)
     full, full_improved = (resize_bilinear(x, (24, 24), align_corners=True) for x in (maps, improved))
@@ -201,7 +203,13 @@ def test_a_picture_that_is_hidden_altogether_has_finite_gradients():
     trainable, frozen = partition(narrow_variables(TINY), TINY)
     keep = np.stack([np.zeros((16, 16), np.uint8), np.ones((16, 16), np.uint8)])
     batch = {"images": np.ones((2, 16, 16, 3), np.float32), "labels": np.eye(2, 6), "keep": keep}
-    grads = jax.jit(jax.grad(lambda t: TINY.loss(merge(t, frozen), batch, None, None)[0]))(trainable)
+
+    @jax.jit
+    @jax.grad
+    def gradient(trainable, frozen, batch):
+        return TINY.loss(merge(trainable, frozen), batch, None, None)[0]
+
+    grads = gradient(trainable, frozen, batch)
     assert all(np.isfinite(x).all() for x in grads.values())
     assert max(float(np.abs(x).max()) for x in grads.values()) > 0
 

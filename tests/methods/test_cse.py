@@ -31,10 +31,10 @@ def result(request, golden):
     batch = {"images": golden["img"].transpose(0, 2, 3, 1), "labels": golden["label"]}
     picked = np.eye(20, dtype=np.float32)[golden["erased"]]
 
-    def loss(trainable):
+    def loss(trainable, frozen):  # as arguments; variables closed over would be constants of the program
         return method.losses(merge(trainable, frozen), batch, picked, golden["weight"], None)
 
-    (_, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(trainable)
+    (_, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(trainable, frozen)
     return metrics, grads
 
 

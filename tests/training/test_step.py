@@ -13,7 +13,7 @@ from tests.helpers.networks import (
     narrow_variables,
     relative,
 )
-from wsss_jax.sharding import data_mesh, put_batch
+from wsss_jax.sharding import data_mesh, put_batch, replicated
 from wsss_jax.training.optimizer import polynomial_sgd
 from wsss_jax.training.step import TrainState, make_train_step, merge, partition
 
@@ -31,6 +31,8 @@ def three_steps(method, devices, accumulation):
     trainable = jax.tree.map(jnp.array, trainable)
     totals = {name: jnp.zeros(()) for name in method.metrics}
     state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), totals)
+    # All on the mesh, as the loop puts it: else the first step has other shardings and a program of its own.
+    state, frozen, key = jax.device_put((state, frozen, jax.random.key(7)), replicated(mesh))
     step = make_train_step(method, optimizer, 2, mesh)
     losses = []
     # Two classes that are strongest at the same place tie in CPN's loss, and rounding decides between them.
@@ -38,7 +40,7 @@ def three_steps(method, devices, accumulation):
     for i in range(3):
         batch = put_batch(narrow_batch(seed=i, one_class=one_class), mesh, accumulation)
         before = state.totals["loss"] * 1
-        state = step(state, frozen, batch, jax.random.key(7))
+        state = step(state, frozen, batch, key)
         losses.append(float(state.totals["loss"] - before))
     return np.array(losses), state.trainable
 
