@@ -32,8 +32,9 @@ VENV = ROOT / ".venv"
 CONSTRAINTS = ROOT / "constraints.txt"
 OLDEST_PYTHON = (3, 11)
 OTHER_PYTHONS = ("python3.12", "python3.11", "python3.13", "python3.14")
-# Files are spread over processes, up to four: each test file keeps its costly fixtures to itself.
-TEST = ("-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=loadfile")
+# Files are spread over processes, up to four: each test file keeps its costly fixtures to itself. They keep
+# their order: by their numbers of tests, the few long ones of whole runs would come last, on one process.
+TEST = ("-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
 DEMO = ("-m", "wsss_jax.main", "--config=configs/cse_shapes.py", "--workdir=runs/demo")
 
 
