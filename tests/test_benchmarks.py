@@ -52,6 +52,7 @@ def small(tmp_path):
     return dataclasses.replace(TOY, data=str(make_voc(tmp_path, num_train=3)))
 
 
+@pytest.mark.slow
 def test_training_step_with_both_weight_gradients(monkeypatch):
     """One method, since compiling takes most of the time and the other method takes the same way."""
     assert train._METHODS == ("cam", "cse")
@@ -75,6 +76,7 @@ def test_inference_agrees_with_the_plain_loop():
     assert padding == pytest.approx(100 * (16 * 24 / (15 * 20) - 1))
 
 
+@pytest.mark.slow
 def test_cpn_in_one_pass_and_in_blocks():
     rows = cpn.rows(TOY)
     check(rows)
@@ -97,6 +99,7 @@ def test_features_agree_with_one_picture_at_a_time():
     assert padded.ratio == pytest.approx(padded.value / plain.value)
 
 
+@pytest.mark.slow
 def test_the_queue_of_parts_agrees_with_one_part_at_a_time():
     rows = response.rows(dataclasses.replace(TOY, pictures=1))
     check(rows)
@@ -131,6 +134,7 @@ def test_a_sweep_that_counts_otherwise_stops_the_benchmark(small, monkeypatch):
         evaluate.rows(small)
 
 
+@pytest.mark.slow
 def test_crf_and_pydensecrf(small, monkeypatch):
     monkeypatch.setattr(crf, "_LABELS", (2, 3))
     monkeypatch.setattr(crf, "PSA", dataclasses.replace(crf.PSA, iterations=1))
@@ -225,6 +229,7 @@ def test_table_by_hand():
     assert number(0) == "0"
 
 
+@pytest.mark.slow
 def test_walk_compares_with_the_dense_matrix():
     found = {row.name: row for row in walk.rows(Settings(repeats=1), psa=(6, 10), irn=(7, 11))}
     assert len(found) == 10

@@ -133,7 +133,7 @@ def test_deeplab_v1_of_seam():
     np.testing.assert_array_equal(ours.argmax(axis=0), golden["crf_label"])
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_padding_and_batches_change_nothing_inside(devices):
     sizes = [(20, 31), (1, 24), (33, 17), (33, 31)]
     images = [picture(i, size) for i, size in enumerate(sizes)]

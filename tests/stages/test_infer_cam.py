@@ -209,6 +209,7 @@ def config_with(network, weights):
     return config
 
 
+@pytest.mark.slow
 def test_seams_file_converted_or_not_gives_the_maps_of_its_network(tmp_path):
     weights = published_seam(tmp_path)
     converted = tmp_path / "converted"
@@ -227,6 +228,7 @@ def test_seams_file_converted_or_not_gives_the_maps_of_its_network(tmp_path):
         np.testing.assert_allclose(cam, loop(run.source.image(image_id), plan)[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_of_sc_cams_file_the_head_of_the_classes_is_asked(tmp_path):
     shapes = names("sccam_k10", divide=32) | {
         "fc8_20.weight": (6, 128, 1, 1),

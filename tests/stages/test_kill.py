@@ -119,7 +119,7 @@ def test_killed_in_training_and_in_inference(tmp_path, undisturbed):
     assert_same_result(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_ends_with_status_0(tmp_path, undisturbed, number):
     process = start(tmp_path)
     wait_for(process, lambda: logged(tmp_path) >= 5)
