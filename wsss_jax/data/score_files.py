@@ -1,12 +1,12 @@
 """Files of class scores with a background plane, as the dense CRF writes them."""
 
 import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from wsss_jax.data.arrays import DAMAGE, read_npz
 from wsss_jax.errors import DataError
 
 
@@ -32,9 +32,8 @@ def read_scores(path: str | os.PathLike[str], image_id: str, stage: str) -> Scor
     if not Path(path).exists():
         raise DataError(f"{where} is missing; run the stage {stage} first")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            keys, planes = file["keys"], file["scores"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+        keys, planes = read_npz(path, "keys", "scores")
+    except DAMAGE as e:
         raise DataError(f"{where} is damaged; delete it and run the stage {stage} again") from e
     if planes.ndim != 3 or keys.shape != planes.shape[:1] or not len(keys) or keys[0] != -1:
         raise DataError(

@@ -1,12 +1,12 @@
 """Files of class activation maps, ours and other people's. Imports no JAX."""
 
 import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from wsss_jax.data.arrays import DAMAGE, read_npz
 from wsss_jax.errors import CheckpointError, DataError
 from wsss_jax.weights.files import map_file
 from wsss_jax.weights.npy_pickles import read_object_npy
@@ -42,7 +42,7 @@ def read_maps(path: str | os.PathLike[str], image_id: str, size: tuple[int, int]
         keys, cam = _read_npy(path) if str(path).endswith(".npy") else _read_npz(path)
     except CheckpointError as error:  # tells the file and the place
         raise DataError(f"maps of image {image_id!r}: {error}; make the file again") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise DataError(f"{where} is damaged or holds no maps; make it again") from error
     return _checked(keys, cam, size, where)
 
@@ -57,8 +57,8 @@ def check_classes(maps: Maps, num_classes: int, image_id: str) -> None:
 
 
 def _read_npz(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return file["keys"], file["cam"]
+    keys, cam = read_npz(path, "keys", "cam")
+    return keys, cam
 
 
 def _read_npy(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:

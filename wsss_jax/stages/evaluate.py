@@ -1,13 +1,13 @@
 """Stage `eval_cam`: scores of the CAMs on disk, at all background thresholds in one pass."""
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from wsss_jax.data.arrays import DAMAGE, read_npz
 from wsss_jax.data.lists import sha256
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import ConfigError, DataError, RunError
@@ -115,10 +115,10 @@ def read_cam(path: Path, image_id: str, stage: str = "infer_cam") -> Cam:
     """Reads a CAM file; RunError, which names the stage that makes it, if it is missing or damaged."""
     require(path, f"CAMs of image {image_id!r}", stage)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["keys"], file["cam"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        keys, cam = read_npz(path, "keys", "cam")
+    except DAMAGE as error:
         raise RunError(f"{path}: damaged; delete it and run the stage {stage} again") from error
+    return keys, cam
 
 
 def _read(run: Run, image_id: str) -> Cam:

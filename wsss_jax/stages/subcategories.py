@@ -2,7 +2,6 @@
 
 import functools
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wsss_jax.data.arrays import DAMAGE, read_npy, read_npz
 from wsss_jax.data.lists import sha256
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import RunError
@@ -39,9 +39,9 @@ def load_sub_labels(path: Path) -> SubLabels:
     """Reads what `SubLabels.save` wrote; RunError if it is missing or damaged."""
     require(path, "sub-categories", "cluster")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return SubLabels(file["labels"], json.loads(str(file["made_with"])))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        labels, made_with = read_npz(path, "labels", "made_with")
+        return SubLabels(labels, json.loads(str(made_with)))
+    except DAMAGE as error:
         raise RunError(f"{path}: damaged; delete it and run the stage cluster again") from error
 
 
@@ -90,8 +90,8 @@ def _load_feature(run: Run, image_id: str) -> np.ndarray:
     path = run.layout.feature(run.config.dataset.train_split, image_id)
     require(path, f"features of image {image_id!r}", "features")
     try:
-        feature = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        feature = read_npy(path)
+    except DAMAGE as error:
         raise RunError(f"{path}: damaged; delete it and run the stage features again") from error
     if not np.isfinite(feature).all():
         raise RunError(f"{path}: features of {image_id!r} are not finite; look at the weights they are of")
