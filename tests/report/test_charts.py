@@ -47,6 +47,15 @@ def test_line_breaks_where_values_are_missing():
     assert re.sub(r"[\d. ]", "", svg.find(".//path[@class='curve']").get("d")) == "MLM"
 
 
+def test_a_value_between_missing_ones_is_a_dot():
+    svg = chart([Line(name="a", x=[0, 1, 2, 3], y=[1, 2, math.nan, 3], colour=0)])
+    (dot,) = svg.findall(".//circle[@class='lone']")
+    assert [float(dot.get("cx")), float(dot.get("cy"))] == [
+        float(svg.get("data-right")),
+        float(svg.get("data-top")),
+    ]
+
+
 def test_flat_line_and_single_point_have_axes():
     for xs, ys in (([0, 1], [5, 5]), ([3], [0])):
         svg = chart([Line(name="a", x=xs, y=ys, colour=0)])

@@ -1,5 +1,6 @@
 import base64
 import dataclasses
+import errno
 import io
 import json
 import re
@@ -20,6 +21,7 @@ from tests.report.sample import (
     make_report,
     make_stages_report,
 )
+from wsss_jax.errors import RunError
 from wsss_jax.evaluation import image_label_miou
 from wsss_jax.report import Figure, GalleryCam, GalleryItem, Series, select_gallery, voc_palette, write_report
 from wsss_jax.report.gallery import score_maps, thumbnail_size
@@ -249,6 +251,21 @@ def test_report_is_written_whole_and_alone(tmp_path, report):
     write_report(path, report)
     assert path.read_text("utf-8") == render(report)
     assert [entry.name for entry in path.parent.iterdir()] == ["index.html"]
+
+
+def test_failed_write_leaves_the_old_report(tmp_path, report, monkeypatch):
+    path = tmp_path / "index.html"
+    write_report(path, report)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(RunError, match="disk"):
+        write_report(path, report)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index.html"]
 
 
 def test_large_pictures_shrink_and_a_full_gallery_stays_small(tmp_path):

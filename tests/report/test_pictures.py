@@ -11,7 +11,6 @@ from wsss_jax.report import (
     heat_scale,
     label_overlay,
     palette_png,
-    save_palette_png,
     voc_palette,
 )
 
@@ -59,29 +58,6 @@ def test_palette_png_returns_the_labels(height, width, seed):
     assert picture.mode == "P"
     np.testing.assert_array_equal(np.asarray(picture), labels)
     np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), voc_palette()[labels])
-
-
-def test_palette_png_is_saved_whole_and_alone(tmp_path):
-    path = tmp_path / "new" / "a1.png"
-    for value in (3, 4):
-        save_palette_png(path, np.full((2, 2), value, np.uint8))
-        assert np.asarray(Image.open(path)).tolist() == [[value] * 2] * 2
-    assert [entry.name for entry in path.parent.iterdir()] == ["a1.png"]
-
-
-def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "a1.png"
-    save_palette_png(path, np.ones((2, 2), np.uint8))
-    before = path.read_bytes()
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_palette_png(path, np.zeros((2, 2), np.uint8))
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a1.png"]
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 2), np.int32), np.zeros((2, 2, 3), np.uint8)])

@@ -16,7 +16,7 @@ from wsss_jax.evaluation import (
     summarise_labels,
 )
 from wsss_jax.files import write_json
-from wsss_jax.report import save_palette_png
+from wsss_jax.report import palette_png
 from wsss_jax.stages.context import open_run
 from wsss_jax.stages.layout import Layout
 from wsss_jax.stages.report import report
@@ -68,7 +68,9 @@ def score_masks(run):
     confusion = ConfusionMatrix(num_classes=len(run.source.classes))
     for image_id in run.ids("val"):
         mask = run.source.mask(image_id)
-        save_palette_png(run.layout.pseudo("val", image_id), mask)
+        path = run.layout.pseudo("val", image_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(palette_png(mask))
         confusion.add(np.where(mask == 255, 0, mask).astype(np.uint8), mask)
     metrics = summarise_labels(confusion, provenance=provenance(run, "eval_pseudo", "cse"))
     write_json(run.layout.metrics("eval_pseudo", "val"), metrics)

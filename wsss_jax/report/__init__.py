@@ -9,7 +9,7 @@ from wsss_jax.report.contents import (
     Series,
     select_gallery,
 )
-from wsss_jax.report.overlay import cam_overlay, label_overlay, palette_png, save_palette_png
+from wsss_jax.report.overlay import cam_overlay, label_overlay, palette_png
 from wsss_jax.report.page import write_report
 from wsss_jax.report.palette import heat_scale, voc_palette
 from wsss_jax.report.sheet import contact_sheet
@@ -26,7 +26,6 @@ __all__ = [
     "heat_scale",
     "label_overlay",
     "palette_png",
-    "save_palette_png",
     "select_gallery",
     "voc_palette",
     "write_report",

@@ -156,16 +156,21 @@ def _cursor_line(axes: Axes) -> str:
 
 
 def _line(line: Line, axes: Axes) -> str:
-    """The polyline, broken where values are missing, and its marks."""
-    path, pen = [], "M"
+    """The polylines between missing values, a dot where only one value stands between two, and the marks."""
+    runs: list[list[str]] = [[]]
     for x, y in zip(line.x, line.y, strict=True):
         if math.isfinite(x) and math.isfinite(y):
-            path.append(f"{pen}{axes.x(x):.1f} {axes.y(y):.1f}")
-            pen = "L"
+            runs[-1].append(f"{axes.x(x):.1f} {axes.y(y):.1f}")
         else:
-            pen = "M"
+            runs.append([])
+    path = "".join("M" + "L".join(run) for run in runs if run)
+    dots = "".join(_dot(*run[0].split()) for run in runs if len(run) == 1)
     marks = "".join(_mark(mark, axes) for mark in line.marks)
-    return f'<g class="line{line.colour}"><path class="curve" d="{"".join(path)}"/>{marks}</g>'
+    return f'<g class="line{line.colour}"><path class="curve" d="{path}"/>{dots}{marks}</g>'
+
+
+def _dot(x: str, y: str) -> str:
+    return f'<circle class="lone" cx="{x}" cy="{y}" r="3"/>'
 
 
 def _mark(mark: Mark, axes: Axes) -> str:

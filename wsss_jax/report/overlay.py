@@ -1,12 +1,10 @@
 """Pictures of scores and labels: heat overlays, label overlays and palette PNG files."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from wsss_jax.report.files import write_whole
 from wsss_jax.report.palette import heat_scale, voc_palette
 
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
@@ -66,14 +64,6 @@ def palette_png(labels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def save_palette_png(path: str | Path, labels: np.ndarray) -> None:
-    """Writes a label map uint8[H, W] as a palette PNG, whole or not at all.
-
-    Readers get the labels back as the file's indices; viewers show them in VOC colours.
-    """
-    write_whole(path, palette_png(labels))
 
 
 def _check(image: np.ndarray, plane: np.ndarray, opacity: float) -> None:

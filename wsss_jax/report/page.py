@@ -10,9 +10,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from wsss_jax.files import write_whole
 from wsss_jax.report import figures, gallery, sections
 from wsss_jax.report.contents import ReportData, Result
-from wsss_jax.report.files import write_whole
 from wsss_jax.report.palette import voc_palette
 from wsss_jax.report.table import stage_row
 
@@ -35,9 +35,10 @@ def write_report(path: str | Path, report: ReportData) -> None:
       report: what to show.
 
     Raises:
-      OSError: the file cannot be written; an older one stays as it was.
+      RunError: the file cannot be written; an older one stays as it was.
     """
-    write_whole(path, render(report).encode("utf-8"))
+    content = render(report).encode("utf-8")
+    write_whole(path, lambda file: file.write(content))
 
 
 def render(report: ReportData) -> str:
