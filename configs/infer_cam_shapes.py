@@ -16,6 +16,5 @@ def get_config() -> ConfigDict:
     c = cam_shapes.get_config()
     c.method = "infer_cam"
     c.infer_cam.max_buckets = 4  # few pictures: compiling costs more than padding
-    c.eval.fixed_threshold = 0.45  # maps that reach farther need a higher background score ...
-    c.classifier = cam_shapes.classifier()  # ... than the plain ones
+    c.classifier = cam_shapes.classifier()
     return c
