@@ -3,7 +3,7 @@
     python -m wsss_jax.main --config=configs/cam_shapes.py
 
 The pictures are drawn, so there is no published score; docs/methods.md has the table of three seeds. About
-one and a half minutes on two CPU cores.
+four minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
