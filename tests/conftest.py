@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -12,6 +13,10 @@ import pytest
 _FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ.setdefault("XLA_FLAGS", _FLAGS)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# What a shell starts in the background ignores Ctrl-C, and so would the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same small programs are compiled by several files and, when runs go on after a stop, several times by
 # one: all processes of a session share them in a folder that the first of them makes and removes.
