@@ -2,7 +2,7 @@
 
     python -m wsss_jax.main --config=configs/cpn_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md tells what came out. About seven
+The pictures are drawn, so there is no published score; docs/methods.md tells what came out. About ten
 minutes on two CPU cores.
 """
 

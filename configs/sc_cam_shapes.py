@@ -2,8 +2,8 @@
 
     python -m wsss_jax.main --config=configs/sc_cam_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md has the table of one seed. About six
-minutes on two CPU cores (11 minutes of processor time).
+The pictures are drawn, so there is no published score; docs/methods.md has the table of one seed. About nine
+minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
