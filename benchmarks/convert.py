@@ -33,10 +33,7 @@ start = time.perf_counter()
 {work}
 print(json.dumps([time.perf_counter() - start, peak() - before]))
 """
-_CONVERT = (
-    "from tools.convert_weights.destination import write\n"
-    "from tools.convert_weights.source import read_source"
-)
+_CONVERT = "from wsss_jax.convert.destination import write\nfrom wsss_jax.convert.source import read_source"
 _LOAD = "from wsss_jax import weights"
 
 

@@ -24,6 +24,7 @@ ORDER = (
     ("refine",),
     ("methods", "report"),
     ("stages", "commandline"),
+    ("convert",),
     ("main", "cam"),
 )
 RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}

@@ -11,9 +11,9 @@ from benchmarks.plain_response import PlainResponse
 from tests.helpers.golden import names, state_dict
 from tests.helpers.runs import tiny
 from tests.helpers.torch_files import write_zip
-from tools.convert_weights.destination import write
-from tools.convert_weights.source import read_source
 from wsss_jax import interrupt
+from wsss_jax.convert.destination import write
+from wsss_jax.convert.source import read_source
 from wsss_jax.data.parts import split_boxes
 from wsss_jax.errors import CheckpointError, ConfigError, Interrupted, RunError
 from wsss_jax.inference.erasing import PartPlan

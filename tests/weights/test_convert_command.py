@@ -10,8 +10,8 @@ from safetensors import safe_open
 
 from tests.helpers import torch_files as tf
 from tests.helpers.golden import GOLDEN, SHARED, names, state_dict
-from tools.convert_weights.__main__ import main
 from wsss_jax import weights
+from wsss_jax.convert.__main__ import main
 from wsss_jax.training.checkpoints import restore
 from wsss_jax.weights.mapping import flatten
 
@@ -199,7 +199,7 @@ def test_flags_that_make_no_sense(capsys, arguments):
 
 def test_foreign_files_need_no_jax(tmp_path):
     code = (
-        "import sys; from tools.convert_weights.__main__ import main; main(sys.argv[1:]); "
+        "import sys; from wsss_jax.convert.__main__ import main; main(sys.argv[1:]); "
         "sys.exit('jax' in sys.modules or 'orbax' in sys.modules)"
     )
     for more in ("--check", str(tmp_path / "ours")):

@@ -12,8 +12,8 @@ from wsss_jax.weights.mapping import flatten
 
 PEAK = """
 import re, sys
-from tools.convert_weights.destination import write
-from tools.convert_weights.source import read_source
+from wsss_jax.convert.destination import write
+from wsss_jax.convert.source import read_source
 from wsss_jax import weights
 # VmHWM begins anew with each program; getrusage's maximum is inherited from the large test process.
 def peak(): return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])

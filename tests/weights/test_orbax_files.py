@@ -6,7 +6,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tools.convert_weights.orbax_files import write_tree
+from wsss_jax.convert.orbax_files import write_tree
 from wsss_jax.training.checkpoints import digest
 
 RNG = np.random.default_rng(0)

@@ -1,1 +1,1 @@
-"""`python -m tools.convert_weights SRC DST`: the command over wsss_jax.weights."""
+"""The converter by the name that it has in the clone; its code is wsss_jax/convert."""

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from etils import epath
 
-from tools.convert_weights.orbax_files import write_tree
-from tools.convert_weights.source import Source
 from wsss_jax import __version__, weights
+from wsss_jax.convert.orbax_files import write_tree
+from wsss_jax.convert.source import Source
 from wsss_jax.errors import CheckpointError
 from wsss_jax.weights.mapping import Variables
 from wsss_jax.weights.npz_files import write_npz
