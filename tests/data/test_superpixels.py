@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.helpers.golden import GOLDEN
 from wsss_jax.data.loader import BatchLoader, ClassificationSample
 from wsss_jax.data.shapes import Shapes
 from wsss_jax.data.superpixels import Patches, PatchSample, draw_patches, superpixels
@@ -28,6 +29,42 @@ def test_superpixels_keep_to_the_edges():
     assert ids.shape == (60, 60) and set(np.unique(ids)) == set(range(ids.max() + 1))
     assert 15 <= ids.max() + 1 <= 60
     assert not set(np.unique(ids[:, :30])) & set(np.unique(ids[:, 30:]))
+
+
+def borders(ids):
+    """bool: which neighbouring pixels belong to different superpixels."""
+    return np.concatenate([(ids[1:] != ids[:-1]).ravel(), (ids[:, 1:] != ids[:, :-1]).ravel()])
+
+
+@pytest.mark.parametrize("crop", [0, 1])
+def test_superpixels_are_those_of_the_version_that_the_authors_used(crop):
+    """scikit-image 0.17.2 on crops of photographs, the first with an empty border."""
+    with np.load(GOLDEN / "cpn_slic.npz") as golden:
+        image, box, wanted = (golden[f"{name}_{crop}"] for name in ("crop", "box", "labels"))
+    ids = superpixels(image, box, 300, 10.0)
+    assert ids.max() + 1 == wanted.max()  # theirs count from 1
+    assert np.mean(borders(ids) != borders(wanted)) < 0.002
+
+
+class Draws:
+    """A generator that draws what it is told, and remembers from how many ids and how many it was to."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def integers(self, count, size):
+        self.asked = count, size
+        return np.array(self.values)
+
+
+def test_one_id_that_can_be_drawn_does_not_exist():
+    image = two_colours()
+    ids = superpixels(image, WHOLE, 30, 10.0)
+    count = ids.max() + 1
+    draws = Draws(0, count)
+    keep = draw_patches(image, WHOLE, draws, FEW)
+    assert draws.asked == (count + 1, count // 2)
+    np.testing.assert_array_equal(keep == 0, ids == 0)
 
 
 def test_whole_superpixels_are_hidden_and_about_as_many_as_drawn():

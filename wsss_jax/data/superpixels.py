@@ -88,32 +88,40 @@ def draw_patches(
 def superpixels(image: np.ndarray, box: np.ndarray, segments: int, compactness: float) -> np.ndarray:
     """Divides the normalised crop into SLIC superpixels (R. Achanta et al., TPAMI 2012).
 
-    As in CPN's code, the empty border, zeros after normalising, takes part. scikit-image maps the values to
-    0..1 before it compares colours; its version 0.17, which CPN's authors used, did not yet.
+    As in CPN's code, the empty border, zeros after normalising, takes part. Its authors used scikit-image
+    0.17.2, which compared colours in Lab of the normalised values as they are. Newer versions first map them
+    to 0..1, which changes the superpixels' number and borders, and map an image that is Lab already to 0..1
+    too; the compactness is therefore divided by what they divide Lab by.
 
     Args:
         image: uint8[H, W, 3], RGB.
         box: int32[4], see `draw_patches`.
-        segments: about how many there will be.
+        segments: about how many there will be; fewer where colours differ much.
         compactness: weight of distance against colour.
 
     Returns:
         int[H, W], 0 to the number of superpixels - 1.
     """
+    from skimage.color import rgb2lab
     from skimage.segmentation import slic
 
     pixels = np.zeros(image.shape, np.float32)
     inside = np.s_[box[0] : box[1], box[2] : box[3]]
     mean, std = np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD, np.float32)
     pixels[inside] = (image[inside].astype(np.float32) / 255 - mean) / std
-    return slic(pixels, n_segments=segments, compactness=compactness, start_label=0)
+    lab = rgb2lab(pixels.astype(np.float64))
+    span = np.ptp(lab) or 1.0
+    return slic(lab, segments, compactness / span, convert2lab=False, start_label=0)
 
 
 def _some(ids: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
-    """bool[H, W] of floor(share * n) draws, with replacement, among the superpixels 0..n-1 of int[H, W]."""
+    """bool[H, W] of floor(share * n) draws, with replacement, among the superpixels 0..n-1 of int[H, W].
+
+    CPN's code counts its superpixels from 1 and draws from 0..n, so that a draw hides nothing once in n + 1.
+    """
     count = int(ids.max()) + 1
-    drawn = np.zeros(count, bool)
-    drawn[rng.integers(count, size=int(share * count))] = True
+    drawn = np.zeros(count + 1, bool)
+    drawn[rng.integers(count + 1, size=int(share * count))] = True
     return drawn[ids]
 
 
