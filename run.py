@@ -162,7 +162,7 @@ def version_of(python: str) -> str:
 def fingerprint(python: str) -> str:
     """Hash of everything that an installation depends on: requirements, Python and where the project lies."""
     digest = hashlib.sha256(f"{version_of(python)}\n{sys.platform}\n{ROOT}\n".encode())
-    for path in (ROOT / "pyproject.toml", CONSTRAINTS):
+    for path in (ROOT / "pyproject.toml", ROOT / "setup.py", CONSTRAINTS):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

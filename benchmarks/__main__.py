@@ -1,5 +1,10 @@
 """`python -m benchmarks`: what is fast, measured here and now; docs/benchmarks.md explains the rows."""
 
+if __name__ == "__main__":  # above the imports, so that Ctrl-C ends these with one line too
+    from wsss_jax.commandline import run_command
+
+    run_command("benchmarks.__main__:command")
+
 import sys
 from collections.abc import Sequence
 
@@ -7,7 +12,7 @@ from absl import app, flags
 
 from benchmarks.row import Settings
 from benchmarks.topics import TOPICS, check_topics, measure
-from wsss_jax.commandline import one_line_errors, parse_flags
+from wsss_jax.flags import end_with_help, parse_flags
 
 _DEFAULT = Settings()
 _ONLY = flags.DEFINE_list("only", [], f"Topics to measure, of {','.join(TOPICS)}; default all.")
@@ -69,6 +74,7 @@ def _settings() -> Settings:
     )
 
 
-if __name__ == "__main__":
-    with one_line_errors():
-        app.run(main, argv=sys.argv, flags_parser=parse_flags)
+def command() -> None:
+    """Runs the program's arguments."""
+    end_with_help(__name__)
+    app.run(main, argv=sys.argv, flags_parser=parse_flags)

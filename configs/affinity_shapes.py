@@ -9,7 +9,9 @@ in docs/refinement.md.
 
 from ml_collections import ConfigDict
 
-from configs import cam_shapes
+from wsss_jax.experiments import load
+
+cam_shapes = load("cam_shapes")
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,9 @@ minutes on two CPU cores.
 
 from ml_collections import ConfigDict
 
-from configs import cam_shapes
+from wsss_jax.experiments import load
+
+cam_shapes = load("cam_shapes")
 
 
 def get_config() -> ConfigDict:

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import wsss_jax
+from tests.helpers.scripts import command
+from wsss_jax.methods import TITLES
+from wsss_jax.stages.run import REFINEMENTS, STAGES
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "--config=configs/cam_shapes.py"
 
@@ -32,15 +37,19 @@ def main(*arguments):
         (["--config=configs/cam_shape.py"], ["there is no such file; did you mean configs/cam_shapes.py?"]),
         (
             ["--config=nowhere/x.py"],
-            ["there is no such file; give the path of a file such as configs/cse_voc.py"],
+            ["there is no such file; give an experiment's name, such as cse_voc, or the path of a file"],
         ),
-        (["--config.batch_size=3", CONFIG], ["--config=FILE must come before any --config.KEY=VALUE"]),
-        (["--config.batch_size=3"], ["--config=FILE must come before any --config.KEY=VALUE"]),
-        ([], ["--config"]),
+        (["--config.batch_size=3", CONFIG], ["--config=NAME must come before any --config.KEY=VALUE"]),
+        (["--config.batch_size=3"], ["--config=NAME must come before any --config.KEY=VALUE"]),
+        ([], ["--config=NAME or --config=FILE is missing; --list shows"]),
         ([CONFIG, "--wordkir=x"], ["wordkir", "workdir"]),
         ([CONFIG, "--config.cam=3"], ["--config.cam"]),
         ([CONFIG, "--stages", "train", "infer_cam"], ["'infer_cam': not expected", "lists with commas"]),
         (["--config", "configs/cam_shape.py"], ["did you mean configs/cam_shapes.py?"]),
+        (["--config=cam_shape"], ["there is no such experiment; did you mean cam_shapes?"]),
+        (["--config", "zzzz"], ["there is no such experiment; --list shows them"]),
+        (["--config=elsewhere/cse_voc.py"], ["there is no such file; did you mean cse_voc?"]),
+        (["--config=cam_shapes", "--config.batch_sise=3"], ["did you mean --config.batch_size?"]),
         (
             ["--config", "configs/cam_shapes.py", "--config.flop=1"],
             ["did you mean --config.augment.flip or --config.cam.flip?"],
@@ -74,7 +83,65 @@ def test_invalid_value_is_told_before_anything_is_written(tmp_path):
 
 def test_help_lists_the_flags():
     done = main("--help")
-    assert "--workdir" in done.stdout and "--stages" in done.stdout and "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in ("--workdir", "--stages", "128 + n stopped by signal n", "python -m wsss_jax.main --config="):
+        assert part in done.stdout
+
+
+@pytest.mark.parametrize("flag", [["--config=cam_shapes"], ["--config", "cam_shapes"]])
+def test_an_experiment_can_be_named(flag, tmp_path):
+    """From any folder; the run's default folder has the experiment's name."""
+    code = """
+import sys
+from absl import app
+from wsss_jax import main, stages
+import wsss_jax.stages.run
+stages.run.run_stages = lambda config, workdir, stages: print(config.method, config.total_epochs, workdir)
+main.command()
+"""
+    done = subprocess.run(
+        [*command(code), *flag, "--config.total_epochs=3"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("cam 3 runs/cam_shapes\n", "", 0)
+
+
+def test_list_has_every_experiment_method_and_stage():
+    done = main("--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    words = set(done.stdout.replace(":", " ").split())
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} <= words
+    assert words >= {*TITLES, *STAGES, *REFINEMENTS} - {"none"}
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "wsss_jax", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], *([name, "--version"] for name in ("run", "cam", "refine", "convert"))]
+)
+def test_version(arguments):
+    done = run(*arguments)
+    assert (done.stdout, done.stderr, done.returncode) == (f"wsss_jax {wsss_jax.__version__}\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [("run", "--workdir"), ("cam", "--threshold"), ("refine", "--cams"), ("convert", "--to")],
+)
+def test_commands_have_one_name_in_common(name, flag):
+    done = run(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert flag in done.stdout and "Exit status" in done.stdout
+    assert f"\n{name} " in run().stdout
+
+
+def test_misspelt_command_names_the_nearest():
+    done = run("refien")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: refien: there is no such command; did you mean refine?\n"
 
 
 def test_a_bug_keeps_its_traceback():

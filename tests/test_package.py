@@ -15,7 +15,7 @@ PACKAGE = ROOT / "wsss_jax"
 # From the bottom upwards: a part may import itself and those in lines above its own.
 ORDER = (
     ("errors",),
-    ("config", "files", "interrupt", "progress"),
+    ("commandline", "config", "experiments", "files", "interrupt", "progress"),
     ("data", "weights"),
     ("ops",),
     ("models",),
@@ -23,12 +23,22 @@ ORDER = (
     ("training", "inference", "evaluation"),
     ("refine",),
     ("methods", "report"),
-    ("stages", "commandline"),
+    ("stages", "flags"),
     ("convert",),
     ("main", "cam"),
 )
 RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
-NUMPY_ONLY = ("data", "weights", "config", "errors", "commandline", "evaluation", "report")
+NUMPY_ONLY = (
+    "data",
+    "weights",
+    "config",
+    "errors",
+    "commandline",
+    "experiments",
+    "flags",
+    "evaluation",
+    "report",
+)
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain")
 OPTIONAL = ("array_record", "pydensecrf", "tensorboardX", "tensorflow_datasets")
 """Top-level packages of the extras; a module of ours that needs one may be missing it."""

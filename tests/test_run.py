@@ -26,6 +26,7 @@ def run_py(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(module, "CONSTRAINTS", tmp_path / "constraints.txt")
     (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / "setup.py").write_text("")
     (tmp_path / "constraints.txt").write_text("numpy==2.4.6\n")
     return module
 
@@ -59,7 +60,7 @@ def test_another_extra_is_added_to_those_that_are_there(run_py, installed):
     assert [extras for extras, _ in installed] == [set(), {"test"}, {"cuda", "test"}]
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+@pytest.mark.parametrize("name", ["pyproject.toml", "setup.py", "constraints.txt"])
 def test_changed_requirements_are_installed(run_py, installed, monkeypatch, name):
     kept = []
     run_py.set_up({"test"})

@@ -9,6 +9,11 @@ labels over the picture. In a notebook:
     model("dog.jpg", classes=["dog"]).overlay("dog")
 """
 
+if __name__ == "__main__":  # above the imports, so that Ctrl-C ends these with one line too
+    from wsss_jax.commandline import run_command
+
+    run_command("wsss_jax.cam:command")
+
 import difflib
 import io
 import json
@@ -24,11 +29,11 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from wsss_jax.commandline import one_line_errors, parse_flags
 from wsss_jax.data.pictures import Picture, check_file, upright_rgb
 from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import CheckpointError, ConfigError, RunError
 from wsss_jax.files import file_name, write_whole
+from wsss_jax.flags import end_with_help, parse_flags
 from wsss_jax.report.overlay import cam_overlay, label_overlay, palette_png
 
 # JAX is imported inside functions: `--help` and a misspelt file name should not take seconds.
@@ -291,6 +296,13 @@ def main(argv: Sequence[str]) -> None:
     )
 
 
+def command() -> None:
+    """Runs the program's arguments."""
+    define_flags()
+    end_with_help(__name__)
+    app.run(main, argv=sys.argv, flags_parser=parse_flags)
+
+
 def define_flags() -> None:
     """Defines the command's flags; not at import, since notebooks may have flags of the same names."""
     flags.DEFINE_string("checkpoint", None, "A run's folder, its checkpoints/<network>, or one step of them.")
@@ -379,9 +391,3 @@ def _png(picture: Image.Image) -> bytes:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
-
-
-if __name__ == "__main__":
-    define_flags()
-    with one_line_errors():
-        app.run(main, argv=sys.argv, flags_parser=parse_flags)

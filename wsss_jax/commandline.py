@@ -1,109 +1,71 @@
-"""What the commands share: flags whose errors fit on one line, and a clean end."""
+"""How a command starts and how it ends: one line where it cannot go on, and a status that says why.
+
+Imports nothing heavy: what a command needs is imported by `run_command`, so that Ctrl-C ends that in one line
+as well.
+"""
 
 import contextlib
-import difflib
-import re
-import runpy
+import importlib
+import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
 
-from absl import flags, logging
+from wsss_jax import __version__
+from wsss_jax.errors import Interrupted, UserError
 
-from wsss_jax.config import flatten
-from wsss_jax.errors import ConfigError, Interrupted, UserError
-
-_FILE_FIRST = "--config=FILE must come before any --config.KEY=VALUE"
+STATUS = "Exit status: 0 done, 1 error, 128 + n stopped by signal n (130 Ctrl-C, 143 SIGTERM)."
+_CTRL_C = "Stopped by Ctrl-C."
 
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses absl flags; raises ConfigError with one line on what is wrong and what would be right.
+def run_command(door: str) -> NoReturn:
+    """Imports a command, runs it with the arguments of the program, and ends the program.
 
-    ml_collections reports a misspelt key as AttributeError or KeyError.
+    Args:
+      door: module and function, such as 'wsss_jax.main:command'.
     """
-    logging.set_verbosity(logging.WARNING)  # Orbax logs some 60 lines per checkpoint at INFO
-    if _config_path(argv) and not Path(_config_path(argv)).is_file():
-        raise ConfigError(_missing_file(argv))  # else only told when a setting is read
-    try:
-        return flags.FLAGS(list(argv))
-    except flags.IllegalFlagValueError as error:
-        raise ConfigError(_with_wanted_type(str(error), argv)) from error
-    except flags.Error as error:
-        raise ConfigError(_FILE_FIRST if _override_comes_first(argv) else str(error)) from error
-    except (AttributeError, KeyError) as error:
-        raise ConfigError(_unknown_key(argv) or str(error)) from error
+    if sys.argv[1:] == ["--version"]:
+        print(f"wsss_jax {__version__}")
+        sys.exit(0)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, _on_ctrl_c)
+    module, _, function = door.partition(":")
+    with one_line_errors():
+        getattr(importlib.import_module(module), function)()
+    sys.exit(0)
+
+
+def _on_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """Raises KeyboardInterrupt as usual but while something is imported, when it ends the program at once.
+
+    Nothing is lost by then, and extensions in C that are just being loaded print a KeyboardInterrupt and make
+    an ImportError of it.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(sys.stderr.fileno(), f"{_CTRL_C}\n".encode())
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Ends the program with one line instead of a traceback where a user can mend things (status 1, flags 2).
 
-    A run that was asked to stop and saved its place ends with status 0.
+    A program that a signal has stopped ends with status 128 + its number, as if the signal had ended it, also
+    where it has saved its place: what comes after it in a script is not to start on half of the work.
     """
     try:
         yield
     except Interrupted as stop:
         print(f"Stopped: {stop}", file=sys.stderr)
-        sys.exit(0)
+        sys.exit(128 + stop.number)
+    except KeyboardInterrupt:
+        print(_CTRL_C, file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-def _config_path(argv: Sequence[str]) -> str:
-    """The value of --config=FILE or --config FILE; '' if there is none."""
-    for arg, following in zip(argv, [*argv[1:], ""], strict=True):
-        match = re.fullmatch(r"--?config(?:=(.*))?", arg)
-        if match:
-            return following if match[1] is None else match[1]
-    return ""
-
-
-def _override_comes_first(argv: Sequence[str]) -> bool:
-    overrides = [i for i, arg in enumerate(argv) if re.match(r"--?(?:no)?config\.", arg)]
-    return bool(overrides) and not _config_path(argv[: overrides[0]])
-
-
-def _known_keys(argv: Sequence[str]) -> Mapping[str, Any]:
-    path = _config_path(argv)
-    return dict(flatten(runpy.run_path(path)["get_config"]())) if Path(path).is_file() else {}
-
-
-def _unknown_key(argv: Sequence[str]) -> str | None:
-    """The first --config.KEY that the file does not have, with the nearest that it has."""
-    known = _known_keys(argv)
-    for arg in argv:
-        match = re.match(r"--?(?:no)?config\.([\w.]+)", arg)
-        if match and match[1] not in known:
-            where = _config_path(argv)
-            return f"--config.{match[1]}: there is no such key in {where}; {_nearest(match[1], known)}"
-    return None
-
-
-def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    """By the whole key, else by its last part, since users forget sections as often as they misspell."""
-    near = [name for name in known if name.endswith(f".{key}")]  # the section only is missing
-    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-    if not near:
-        leaves = [name.rsplit(".", 1)[-1] for name in known]
-        leaf = difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)
-        near = [name for name, last in zip(known, leaves, strict=True) if last in leaf]
-    if not near:
-        return "wsss_jax/config.py lists all keys"
-    return f"did you mean {' or '.join(f'--config.{name}' for name in near)}?"
-
-
-def _with_wanted_type(message: str, argv: Sequence[str]) -> str:
-    message = message.splitlines()[0]
-    match = re.search(r"--config\.([\w.]+)=", message)
-    value = _known_keys(argv).get(match[1]) if match else None
-    return message if value is None else f"{message}; wanted {type(value).__name__}, such as {value!r}"
-
-
-def _missing_file(argv: Sequence[str]) -> str:
-    path = Path(_config_path(argv))
-    names = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(str(path), names, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}?" if near else "give the path of a file such as configs/cse_voc.py"
-    return f"--config={path}: there is no such file; {hint}"

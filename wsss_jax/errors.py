@@ -3,6 +3,8 @@
 The commands print such a message as one line and exit with status 1; a traceback appears only for bugs.
 """
 
+import signal
+
 
 class UserError(Exception):
     """Something outside the program is wrong; the message names it and the remedy."""
@@ -26,3 +28,8 @@ class RunError(UserError, RuntimeError):
 
 class Interrupted(Exception):
     """The run was asked to stop, has saved its place, and the message says how to go on."""
+
+    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
+        """`number` is the signal's, of whichever host has received one."""
+        super().__init__(message)
+        self.number = number

@@ -7,19 +7,19 @@ from types import FrameType
 
 from wsss_jax.errors import Interrupted
 
-_requested = False
+_requested = 0  # number of the signal that has asked to stop
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[None]:
     """The first SIGTERM or SIGINT only asks to stop; a second one ends the program at once, as usual."""
     global _requested
-    _requested = False  # an interrupted cell of a notebook may be run again
+    _requested = 0  # an interrupted cell of a notebook may be run again
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def ask(number: int, frame: FrameType | None) -> None:
         global _requested
-        _requested = True
+        _requested = number
         for each, handler in previous.items():
             signal.signal(each, handler)
 
@@ -34,10 +34,10 @@ def stop_on_signals() -> Iterator[None]:
 
 def stop_requested() -> bool:
     """Whether a signal has asked to stop."""
-    return _requested
+    return _requested > 0
 
 
 def stop_here(saved: str) -> None:
     """Raises Interrupted if a stop was asked for; `saved` says how far the work is."""
     if _requested:
-        raise Interrupted(f"{saved}; give the same command again to go on")
+        raise Interrupted(f"{saved}; give the same command again to go on", _requested)

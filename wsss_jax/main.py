@@ -1,7 +1,16 @@
-"""`python -m wsss_jax.main --config=configs/cse_voc.py`: from a configuration to a report.
+"""Runs an experiment, from a configuration to a report.
 
-Nothing heavy is imported before it is needed: spawned loader workers import this module again.
+Examples:
+  python -m wsss_jax.main --config=cse_shapes
+  python -m wsss_jax.main --config=configs/cse_voc.py --config.dataset.root=VOCdevkit/VOC2012
+
+The same command goes on where it was stopped. `wsss-jax run` is another name for it.
 """
+
+if __name__ == "__main__":  # above the imports, so that Ctrl-C ends these with one line too
+    from wsss_jax.commandline import run_command
+
+    run_command("wsss_jax.main:command")
 
 import sys
 from collections.abc import Sequence
@@ -9,19 +18,20 @@ from collections.abc import Sequence
 from absl import app, flags
 from ml_collections import config_flags
 
-from wsss_jax.commandline import one_line_errors, parse_flags
 from wsss_jax.errors import ConfigError
+from wsss_jax.flags import end_with_help, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "An experiment, such as configs/cse_voc.py; --config.KEY=VALUE changes a setting.",
+    "An experiment's name, such as cse_voc, or a file; --config.KEY=VALUE changes a setting.",
     lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<name of the config file>.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<name of the experiment>.")
 _STAGES = flags.DEFINE_list(
     "stages", None, "Stages to run, such as infer_cam,eval_cam; default all of the method's."
 )
+_LIST = flags.DEFINE_bool("list", False, "List experiments, methods and their stages.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,13 +44,18 @@ def main(argv: Sequence[str]) -> None:
         )
     from pathlib import Path
 
+    from wsss_jax.stages.listing import listing
     from wsss_jax.stages.run import run_stages
 
+    if _LIST.value:
+        return print(listing())
+    if _CONFIG.value is None:
+        raise ConfigError("--config=NAME or --config=FILE is missing; --list shows the experiments")
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     run_stages(_CONFIG.value, _WORKDIR.value or f"runs/{name}", _STAGES.value)
 
 
-if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    with one_line_errors():
-        app.run(main, argv=sys.argv, flags_parser=parse_flags)
+def command() -> None:
+    """Runs the program's arguments."""
+    end_with_help(__name__)
+    app.run(main, argv=sys.argv, flags_parser=parse_flags)

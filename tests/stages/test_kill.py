@@ -120,12 +120,12 @@ def test_killed_in_training_and_in_inference(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_signal_saves_and_ends_with_status_0(tmp_path, undisturbed, number):
+def test_a_signal_saves_and_ends_with_its_status(tmp_path, undisturbed, number):
     process = start(tmp_path)
     wait_for(process, lambda: logged(tmp_path) >= 5)
     process.send_signal(number)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output
+    assert process.returncode == 128 + number, output
     stopped = [line for line in output.splitlines() if line.startswith("Stopped: ")]
     assert len(stopped) == 1 and "give the same command again" in stopped[0] and "Traceback" not in output
     saved = steps(tmp_path / "checkpoints/classifier")[-1]

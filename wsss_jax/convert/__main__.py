@@ -6,10 +6,15 @@ Examples:
   python -m tools.convert_weights runs/cse_voc/checkpoints/er/19845 cse.safetensors --to=safetensors
 """
 
+if __name__ == "__main__":  # above the imports, so that Ctrl-C ends these with one line too
+    from wsss_jax.commandline import run_command
+
+    run_command("wsss_jax.convert.__main__:main")
+
 import argparse
 from collections.abc import Sequence
 
-from wsss_jax.commandline import one_line_errors
+from wsss_jax.commandline import STATUS, one_line_errors
 from wsss_jax.convert.destination import WRITERS, write
 from wsss_jax.convert.source import check_finite, describe, list_tensors, read_source
 
@@ -34,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "convert_weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "convert_weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=STATUS,
     )
     parser.add_argument(
         "source", metavar="SRC", help=".params, .pth, .safetensors, .npz or a checkpoint's folder"
@@ -58,7 +66,3 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if looks == (options.destination is not None):
         parser.error("give DST, or --list or --check, which write nothing")
     return options
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,11 @@ class + 1, with the preset irn also 255 where the label is not clear. The same c
 is missing.
 """
 
+if __name__ == "__main__":  # above the imports, so that Ctrl-C ends these with one line too
+    from wsss_jax.commandline import run_command
+
+    run_command("wsss_jax.refine.__main__:main")
+
 import argparse
 import contextlib
 import dataclasses
@@ -26,7 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from wsss_jax.commandline import one_line_errors
+from wsss_jax.commandline import STATUS, one_line_errors
 from wsss_jax.errors import ConfigError, DataError, RunError
 from wsss_jax.refine.folder import (
     LabelTask,
@@ -239,7 +244,10 @@ def _settings(options: argparse.Namespace) -> CrfSettings:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m wsss_jax.refine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m wsss_jax.refine",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=STATUS,
     )
     add = parser.add_argument
     add("--images", required=True, metavar="DIR", help="folder of pictures")
@@ -273,7 +281,3 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _listed(numbers: Iterable[float]) -> str:
     return ",".join(f"{number:g}" for number in numbers)
-
-
-if __name__ == "__main__":
-    main()
