@@ -36,11 +36,9 @@ def published_config(settings: Settings, method: str) -> ConfigDict:
     return config
 
 
-def method_of(settings: Settings, name: str, weight_gradient: str = "auto") -> Method:
+def method_of(settings: Settings, name: str) -> Method:
     """A method with VOC's 20 classes."""
-    config = published_config(settings, name)
-    config.cpu_weight_gradient = weight_gradient
-    return make_method(config, NUM_CLASSES)
+    return make_method(published_config(settings, name), NUM_CLASSES)
 
 
 def random_variables(method: Method, seed: int = 0) -> Variables:

@@ -10,7 +10,19 @@ from benchmarks.row import Row, Settings
 from wsss_jax.errors import ConfigError
 
 # In this order: what runs in processes of its own comes before this process takes hold of an accelerator.
-TOPICS = ("convert", "loader", "evaluate", "crf", "walk", "infer", "features", "response", "train", "cpn")
+TOPICS = (
+    "convert",
+    "loader",
+    "evaluate",
+    "crf",
+    "walk",
+    "infer",
+    "features",
+    "response",
+    "train",
+    "cpn",
+    "pytorch",
+)
 
 
 def check_topics(names: Sequence[str]) -> tuple[str, ...]:

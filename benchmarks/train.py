@@ -1,11 +1,12 @@
-"""The training step of `cam` and `cse`, with the weight gradient 'taps' against XLA's own.
+"""The training step of `cam` and `cse`, and the network's largest 1x1 convolution as a matrix product.
 
 The step is that of the training loop, with the published optimiser and frozen blocks, on a batch that is on
 the device already: neither the loader nor the log is in the times.
 """
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from benchmarks.networks import NUM_CLASSES, method_of, published_config, random
 from benchmarks.row import Row, Settings
 from benchmarks.timing import interleaved
 from wsss_jax.method import Method
+from wsss_jax.models.resnet38 import STRIDE
+from wsss_jax.ops.conv import conv2d
 from wsss_jax.sharding import data_mesh, put_batch, replicated
 from wsss_jax.training.optimizer import polynomial_sgd
 from wsss_jax.training.step import TrainState, make_train_step, partition
@@ -25,25 +28,54 @@ _STEPS_PER_EPOCH = 1000  # only the schedules depend on it
 
 
 def rows(settings: Settings | None = None) -> list[Row]:
-    """Measures; for each method two rows of images per second and two of seconds to compile."""
+    """Measures; for each method images per second and seconds to compile, then two rows of one layer."""
     settings = settings or Settings()
-    return [row for name in _METHODS for row in _method_rows(settings, name)]
+    return [*(row for name in _METHODS for row in _method_rows(settings, name)), *_pointwise_rows(settings)]
 
 
 def _method_rows(settings: Settings, name: str) -> list[Row]:
     images = settings.batch_size * jax.device_count()
-    steps = {how: Step(settings, method_of(settings, name, how), images) for how in ("taps", "stock")}
-    times = interleaved(steps, settings.repeats)
-    faster = times["stock"].median / times["taps"].median
-    compiles = {how: step.compile_seconds for how, step in steps.items()}
+    step = Step(settings, method_of(settings, name), images)
+    times = interleaved({"step": step}, settings.repeats)["step"]
     size = f"width {settings.width:g}, {images} crops of {settings.crop}"
-    step = f"{name} training step"
-    taps = {"ratio": faster, "versus": "stock", "note": size}
     return [
-        times["taps"].per_second(images, f"{step}, taps", "images/s", **taps),
-        times["stock"].per_second(images, f"{step}, stock", "images/s", note=size),
-        *compilation_rows(step, compiles),
+        times.per_second(images, f"{name} training step", "images/s", note=size),
+        Row(name=f"{name} training step, compilation", value=step.compile_seconds, unit="s"),
     ]
+
+
+def _pointwise_rows(settings: Settings) -> list[Row]:
+    """b7's shortcut, value and both gradients: the product of `ops.conv.conv2d` and XLA's convolution."""
+    rng, side = np.random.default_rng(0), -(-settings.crop // STRIDE)
+    inputs, outputs = (max(1, int(n * settings.width)) for n in (2048, 4096))
+    x = jnp.asarray(rng.standard_normal((settings.batch_size, side, side, inputs), np.float32))
+    kernel = jnp.asarray(rng.standard_normal((1, 1, inputs, outputs), np.float32))
+    works = {
+        how: functools.partial(_waited, _squares_gradient(function), x, kernel)
+        for how, function in (("product", conv2d), ("convolution", _convolution))
+    }
+    times = interleaved(works, settings.repeats)
+    name, faster = "1x1 convolution with gradients", times["convolution"].median / times["product"].median
+    note = f"{inputs} to {outputs} channels, {settings.batch_size} x {side} x {side} positions"
+    return [
+        times["product"].row(f"{name}, matrix product", ratio=faster, versus="XLA's convolution", note=note),
+        times["convolution"].row(f"{name}, XLA's convolution", note=note),
+    ]
+
+
+def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _squares_gradient(function: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """Compiled value and gradients of the sum of a function's squares."""
+    return jax.jit(jax.value_and_grad(lambda *args: jnp.square(function(*args)).sum(), argnums=(0, 1)))
+
+
+def _waited(function: Callable[..., Any], *args: jax.Array) -> Any:
+    return jax.block_until_ready(function(*args))
 
 
 def compilation_rows(step: str, seconds: Mapping[str, float]) -> list[Row]:
@@ -75,7 +107,7 @@ class Step:
         state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), totals)
         # Copies, for the step donates its state and a CPU device may share NumPy's memory.
         self._state = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=replicated(mesh))(state)
-        batch = put_batch(_random_batch(images, settings.crop), mesh, accumulation=1)
+        batch = put_batch(random_batch(images, settings.crop), mesh, accumulation=1)
         self._rest = (jax.device_put(frozen, replicated(mesh)), batch, jax.random.key(0))
         step: Any = make_train_step(
             method, optimizer, _STEPS_PER_EPOCH, mesh
@@ -90,7 +122,8 @@ class Step:
         return self._state
 
 
-def _random_batch(images: int, crop: int) -> dict[str, np.ndarray]:
+def random_batch(images: int, crop: int) -> dict[str, np.ndarray]:
+    """Crops and labels as the loader makes them, with drawn values."""
     rng = np.random.default_rng(0)
     labels = (rng.random((images, NUM_CLASSES)) < 0.1).astype(np.float32)
     labels[np.arange(images), rng.integers(0, NUM_CLASSES, images)] = 1

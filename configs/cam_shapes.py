@@ -17,7 +17,6 @@ def get_config() -> ConfigDict:
     c.method = "cam"
     c.batch_size = 16
     c.total_epochs = 24
-    c.cpu_weight_gradient = "stock"  # layers this narrow gain nothing from the other form
 
     # A ResNet-38 for pictures of 128 pixels: narrow, short, and without the dilations, whose view would be
     # the whole picture. Nothing is pretrained, so nothing is worth freezing, and nothing is new either.

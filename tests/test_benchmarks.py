@@ -6,12 +6,26 @@ import math
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import convert, cpn, crf, evaluate, features, infer, loader, response, topics, train, walk
+from benchmarks import (
+    convert,
+    cpn,
+    crf,
+    evaluate,
+    features,
+    infer,
+    loader,
+    pytorch,
+    response,
+    topics,
+    train,
+    walk,
+)
 from benchmarks.machine import cpu_model, machine, versions
 from benchmarks.pictures import Shrunk, draw_devkit, draw_sizes, open_pictures
 from benchmarks.row import Row, Settings
@@ -53,16 +67,30 @@ def small(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_step_with_both_weight_gradients(monkeypatch):
+def test_training_step(monkeypatch):
     """One method, since compiling takes most of the time and the other method takes the same way."""
     assert train._METHODS == ("cam", "cse")
     monkeypatch.setattr(train, "_METHODS", ("cam",))
     rows = train.rows(TOY)
     check(rows)
-    names = [row.name for row in rows if row.unit == "images/s"]
-    assert names == ["cam training step, taps", "cam training step, stock"]
-    fast, slow = rows[:2]
-    assert fast.ratio == pytest.approx(fast.value / slow.value)
+    step, compilation, product, convolution = rows
+    assert (step.name, compilation.name) == ("cam training step", "cam training step, compilation")
+    assert product.ratio == pytest.approx(convolution.value / product.value)
+    assert product.note == "32 to 64 channels, 1 x 2 x 2 positions"
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="with PyTorch the topic measures")
+def test_without_pytorch_its_topic_is_skipped(capsys):
+    assert pytorch.rows(TOY) == []
+    assert "PyTorch is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs PyTorch")
+def test_beside_pytorch():
+    """The program itself stops unless both networks give the same logits."""
+    rows = pytorch.rows(TOY)
+    check(rows)
+    assert [row.versus for row in rows] == ["PyTorch", "", "PyTorch", ""]
 
 
 def test_inference_agrees_with_the_plain_loop():

@@ -31,7 +31,6 @@ def test_flatten_names_every_value_once():
     ("key", "value", "message"),
     [
         ("precision", "float16", "config.precision='float16': must be one of 'float32', 'fast', 'bfloat16'"),
-        ("cpu_weight_gradient", "", "must be one of 'auto', 'taps', 'stock'"),
         ("dataset.name", "voc", "config.dataset.name='voc': must be one of"),
         ("cam.class_filter", "given ", "must be one of 'given', 'predicted', 'all'"),
         ("eval.absent_classes", "one", "must be one of 'zero', 'ignore'"),

@@ -25,7 +25,6 @@ def defaults() -> ConfigDict:
     c.init_from = "scratch"  # 'scratch' | 'classifier': the weights of cse's classifier | a checkpoint's path
     c.compilation_cache = "~/.cache/wsss_jax"  # compiled programs; '' switches the cache off
     c.distributed = False  # several hosts: each starts the same command, see docs/scaling.md
-    c.cpu_weight_gradient = "auto"  # 'auto' (taps on CPU) | 'taps' | 'stock', see `ops.conv`
     # checkpoint of the ordinary classifier for methods that need one; "" trains it (stage `classifier`)
     c.classifier_from = ""
     c.cams_from = ""  # method affinity: the folder of the run whose CAMs are refined
@@ -230,7 +229,6 @@ _CHOICES = {
     "refinement": ("none", "crf", "random_walk"),
     "crf.backend": ("auto", "jax", "pydensecrf"),
     "precision": ("float32", "fast", "bfloat16"),
-    "cpu_weight_gradient": ("auto", "taps", "stock"),
     "dataset.name": ("voc12", "folder", "shapes"),
     "cam.class_filter": ("given", "predicted", "all"),
     "cpn.patches": ("slic", "grid"),

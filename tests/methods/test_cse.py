@@ -20,10 +20,10 @@ def golden():
     return np.load(GOLDEN / "cse.npz")
 
 
-@pytest.fixture(scope="module", params=["stock", "taps"])
-def result(request, golden):
-    """Loss terms and gradients of the golden batch, with either form of the weight gradient."""
-    network = Classifier(20, head_dropout=0.0, weight_gradient=request.param)
+@pytest.fixture(scope="module")
+def result(golden):
+    """Loss terms and gradients of the golden batch."""
+    network = Classifier(20, head_dropout=0.0)
     method = Cse(
         er=network, cl=network, frozen_blocks=FROZEN_BLOCKS, erased_weight=0.3, erased_weight_per_epoch=0.05
     )

@@ -2,7 +2,6 @@
 
 from typing import Any, cast
 
-import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -112,14 +111,5 @@ def network_options(config: ConfigDict) -> dict[str, Any]:
         "blocks": tuple(config.model.blocks),
         "dilations": tuple(config.model.dilations),
         "trunk_dropout": tuple(config.model.trunk_dropout),
-        "weight_gradient": weight_gradient(config.cpu_weight_gradient),
         "dtype": jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32,
     }
-
-
-def weight_gradient(choice: str) -> str:
-    """'auto' is one product per tap on CPU devices, where XLA's own gradient is slow, and XLA's own
-    elsewhere."""
-    if choice == "auto":
-        return "taps" if jax.default_backend() == "cpu" else "stock"
-    return choice

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.ops.conv import WeightGradient, conv2d
+from wsss_jax.ops.conv import conv2d
 
 # PyTorch's default for convolutions, kaiming_uniform(a=sqrt(5)): uniform within 1 / sqrt(fan_in).
 torch_conv_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -22,7 +22,6 @@ class Conv(nn.Module):
     kernel_size: int = 3
     stride: int = 1
     dilation: int = 1
-    weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
     init: Any = torch_conv_init
 
@@ -32,11 +31,7 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
         return conv2d(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            stride=self.stride,
-            dilation=self.dilation,
-            weight_gradient=self.weight_gradient,
+            x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride, dilation=self.dilation
         )
 
 

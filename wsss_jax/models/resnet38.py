@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from wsss_jax.models.layers import Conv, Dropout2d, FrozenBatchNorm
-from wsss_jax.ops.conv import WeightGradient
 from wsss_jax.ops.valid import after_stride, zero_outside
 
 STRIDE = 8
@@ -29,22 +28,20 @@ class Block(nn.Module):
     stride: int = 1
     first_dilation: int = 1
     dilation: int = 1
-    weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, sizes: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """[B, H, W, Cin] -> (output [B, h, w, features], activated input [B, H, W, Cin])."""
-        common = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
         activated = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2a")(x))
         shortcut = x
         if self.stride != 1 or x.shape[-1] != self.features:
-            shortcut = Conv(self.features, 1, self.stride, **common, name="conv_branch1")(activated)
+            shortcut = Conv(self.features, 1, self.stride, dtype=self.dtype, name="conv_branch1")(activated)
         h = zero_outside(activated, sizes)
-        h = Conv(self.middle, 3, self.stride, self.first_dilation, **common, name="conv_branch2a")(h)
+        h = Conv(self.middle, 3, self.stride, self.first_dilation, dtype=self.dtype, name="conv_branch2a")(h)
         h = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2b1")(h))
         h = zero_outside(h, after_stride(sizes, self.stride))
-        h = Conv(self.features, 3, 1, self.dilation, **common, name="conv_branch2b1")(h)
+        h = Conv(self.features, 3, 1, self.dilation, dtype=self.dtype, name="conv_branch2b1")(h)
         return shortcut + h, activated
 
 
@@ -55,7 +52,6 @@ class Bottleneck(nn.Module):
     dropout: float
     site: int
     dilation: int
-    weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -63,16 +59,15 @@ class Bottleneck(nn.Module):
         self, x: jax.Array, sizes: jax.Array | None, keys: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         """[B, H, W, Cin] -> (output [B, H, W, features], activated input [B, H, W, Cin])."""
-        common = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
         activated = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2a")(x))
-        shortcut = Conv(self.features, 1, **common, name="conv_branch1")(activated)
-        h = Conv(self.features // 4, 1, **common, name="conv_branch2a")(activated)
+        shortcut = Conv(self.features, 1, dtype=self.dtype, name="conv_branch1")(activated)
+        h = Conv(self.features // 4, 1, dtype=self.dtype, name="conv_branch2a")(activated)
         h = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2b1")(h))
         h = zero_outside(Dropout2d(self.dropout, self.site)(h, keys), sizes)
-        h = Conv(self.features // 2, 3, 1, self.dilation, **common, name="conv_branch2b1")(h)
+        h = Conv(self.features // 2, 3, 1, self.dilation, dtype=self.dtype, name="conv_branch2b1")(h)
         h = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2b2")(h))
         h = Dropout2d(self.dropout, self.site + 1)(h, keys)
-        return shortcut + Conv(self.features, 1, **common, name="conv_branch2b2")(h), activated
+        return shortcut + Conv(self.features, 1, dtype=self.dtype, name="conv_branch2b2")(h), activated
 
 
 class ResNet38(nn.Module):
@@ -84,7 +79,6 @@ class ResNet38(nn.Module):
       dilations: of the 3x3 convolutions in b5 (but its very first), b6 and b7; (2, 4, 4) is the published
         network, whose view on pictures of 100 pixels would be the whole picture.
       dropout: channel dropout in b6 and b7.
-      weight_gradient: see `ops.conv.conv2d`.
       dtype: type of the activations; parameters stay float32.
     """
 
@@ -92,7 +86,6 @@ class ResNet38(nn.Module):
     blocks: tuple[int, int, int, int] = _PUBLISHED_BLOCKS
     dilations: tuple[int, int, int] = _PUBLISHED_DILATIONS
     dropout: tuple[float, float] = _PUBLISHED_DROPOUT
-    weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -112,8 +105,9 @@ class ResNet38(nn.Module):
           conv3 [B, H/4, W/4, 256], conv4 [B, H/8, W/8, 512], conv5 [.., 1024], conv6 [.., 4096] (times
           width), sizes rounded up. conv3, conv4 and conv5 are the activated inputs of b4, b5 and b6.
         """
-        common = {"weight_gradient": self.weight_gradient, "dtype": self.dtype}
-        x = Conv(self._channels(64), **common, name="conv1a")(zero_outside(x.astype(self.dtype), sizes))
+        x = Conv(self._channels(64), dtype=self.dtype, name="conv1a")(
+            zero_outside(x.astype(self.dtype), sizes)
+        )
         features: dict[str, jax.Array] = {}
         stages = (
             ("b2", 128, 128, 2, 1),
@@ -123,13 +117,17 @@ class ResNet38(nn.Module):
         )
         for (name, middle, out, stride, dilation), plain in zip(stages, self.blocks, strict=True):
             channels = (self._channels(middle), self._channels(out))
-            x, features[name] = Block(*channels, stride, 1, dilation, **common, name=name)(x, sizes)
+            x, features[name] = Block(*channels, stride, 1, dilation, dtype=self.dtype, name=name)(x, sizes)
             sizes = after_stride(sizes, stride)
             for i in range(plain):
-                x, _ = Block(*channels, 1, dilation, dilation, **common, name=f"{name}_{i + 1}")(x, sizes)
+                x, _ = Block(*channels, 1, dilation, dilation, dtype=self.dtype, name=f"{name}_{i + 1}")(
+                    x, sizes
+                )
         for i, (name, out) in enumerate((("b6", 2048), ("b7", 4096))):
             dilation = self.dilations[i + 1]
-            block = Bottleneck(self._channels(out), self.dropout[i], 2 * i, dilation, **common, name=name)
+            block = Bottleneck(
+                self._channels(out), self.dropout[i], 2 * i, dilation, dtype=self.dtype, name=name
+            )
             x, features[name] = block(x, sizes, keys)
         conv6 = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn7")(x))
         return {"conv3": features["b4"], "conv4": features["b5"], "conv5": features["b6"], "conv6": conv6}
@@ -147,14 +145,13 @@ class OnResNet38(nn.Module, kw_only=True):
       state_dict: its name in `weights.networks`.
       heads: its modules besides the trunk, which ImageNet weights do not have.
       trunk_dropout: `dropout` of the trunk.
-      width, blocks, dilations, weight_gradient, dtype: see `ResNet38`.
+      width, blocks, dilations, dtype: see `ResNet38`.
     """
 
     width: float = 1.0
     blocks: tuple[int, int, int, int] = _PUBLISHED_BLOCKS
     dilations: tuple[int, int, int] = _PUBLISHED_DILATIONS
     trunk_dropout: tuple[float, float] = _PUBLISHED_DROPOUT
-    weight_gradient: WeightGradient = "stock"
     dtype: Any = jnp.float32
 
     state_dict: ClassVar[str]
@@ -165,7 +162,7 @@ class OnResNet38(nn.Module, kw_only=True):
     ) -> dict[str, jax.Array]:
         """The trunk's named features; arguments as in `ResNet38`."""
         settings = (self.width, self.blocks, self.dilations, self.trunk_dropout)
-        trunk = ResNet38(*settings, self.weight_gradient, self.dtype, name="trunk")
+        trunk = ResNet38(*settings, self.dtype, name="trunk")
         return trunk(images, sizes, keys)
 
     def _dropped(self, conv6: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
@@ -174,7 +171,7 @@ class OnResNet38(nn.Module, kw_only=True):
 
     def _pointwise(self, features: int, init: Any, name: str) -> Conv:
         """A 1x1 convolution: [B, h, w, Cin] -> [B, h, w, features]."""
-        return Conv(features, 1, weight_gradient=self.weight_gradient, dtype=self.dtype, init=init, name=name)
+        return Conv(features, 1, dtype=self.dtype, init=init, name=name)
 
     def _channels(self, published: int) -> int:
         return _scaled(published, self.width)
