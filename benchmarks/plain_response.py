@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wsss_jax.data.parts import Box, cut
+from wsss_jax.data.parts import Box, cut, through_jpeg
 from wsss_jax.data.transforms import IMAGENET_MEAN, IMAGENET_STD, rescale
 from wsss_jax.inference.erasing import PartPlan
 from wsss_jax.method import Variables
@@ -25,9 +25,12 @@ class PlainResponse:
       programs: how many were compiled so far.
     """
 
-    def __init__(self, method: InferCam, variables: Variables, scales: tuple[float, ...]) -> None:
+    def __init__(
+        self, method: InferCam, variables: Variables, scales: tuple[float, ...], jpeg_quality: int = 0
+    ) -> None:
+        """Of parts that go through JPEG files of a quality, or with 0 do not."""
         self.programs = 0
-        self._method, self._scales = method, scales
+        self._method, self._scales, self._quality = method, scales, jpeg_quality
         self._variables = jax.device_put(variables)
         self._run = jax.jit(self._one_input, static_argnums=3)
 
@@ -36,7 +39,9 @@ class PlainResponse:
         result = np.zeros((len(plan.keys), *image.shape[:2]), np.float32)
         shares = {}
         for box in plan.boxes:
-            best, shares[box] = self._part(cut(image, box), plan.keys)
+            part = cut(image, box)
+            part = through_jpeg(part, self._quality) if self._quality else part
+            best, shares[box] = self._part(part, plan.keys)
             place = cut(result.transpose(1, 2, 0), box)
             np.maximum(place, best, out=place)
         return result, shares

@@ -14,7 +14,7 @@ from benchmarks.pictures import Shrunk, open_pictures
 from benchmarks.plain_response import PlainResponse
 from benchmarks.row import Row, Settings
 from benchmarks.timing import Times, interleaved, seconds_of
-from wsss_jax.data.parts import Box, split_boxes
+from wsss_jax.data.parts import Box, Parts, split_boxes
 from wsss_jax.data.source import Source
 from wsss_jax.inference.erasing import Eraser, PartPlan, Response
 from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
@@ -136,7 +136,9 @@ class _Queue:
 
     def __call__(self) -> None:
         job = self._job
-        for several in self.eraser.respond(job.variables, job.source, job.plans, job.plain_maps.__getitem__):
+        for several in self.eraser.respond(
+            job.variables, Parts(job.source), job.plans, job.plain_maps.__getitem__
+        ):
             self.found.update({response.image_id: response for response in several})
 
 

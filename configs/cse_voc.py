@@ -5,8 +5,9 @@ Class-specific Adversarial Erasing Framework for Weakly Supervised Semantic Segm
 
     python -m wsss_jax.main --config=configs/cse_voc.py --config.dataset.root=VOCdevkit/VOC2012
 
-Published: CAM mIoU 56.0 on `train`, best background score by ground truth (oracle), scales 0.5 to 2 with
-flips. Not yet verified with this program, for that takes the full data set and the ImageNet weights.
+Published: CAM mIoU 56.0 on `train` (not verified: the figure was not checked against the paper), best
+background score by ground truth (oracle), scales 0.5 to 2 with flips. Not yet verified with this program, for
+that takes the full data set and the ImageNet weights.
 
 Needs: the devkit with SegmentationClassAug; weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params to start from,
 and psa's weights/res38_cls.pth as the classifier that judges (`classifier_from=''` trains one first, by
@@ -33,7 +34,6 @@ def get_config() -> ConfigDict:
     c.dataset.name = "voc12"
     c.dataset.root = "VOCdevkit/VOC2012"
     c.dataset.train_split = "train_aug"
-    c.dataset.infer_split = "train"
     c.dataset.eval_split = "train"
 
     c.augment.resize_long = (256, 448)
@@ -45,8 +45,13 @@ def get_config() -> ConfigDict:
     )
     c.cam.scales = (0.5, 1.0, 1.5, 2.0)
     c.eval.thresholds = tuple(i / 100 for i in range(10, 40))
+    c.eval.fixed_threshold = 0.15  # ours: OC-CSE names none
     c.crf.alphas = (6.0, 10.0, 24.0)  # of the CRF scores that OC-CSE's inference writes
-    c.affinity.alpha_low, c.affinity.alpha_high = 6.0, 24.0  # for --config.refinement=random_walk
+    # For --config.refinement=random_walk, of which OC-CSE publishes nothing. That the lowest and the highest
+    # of its alphas take the places of psa's 4 and 32 is our guess, and so is psa's walk.alpha, 16, beside
+    # them.
+    c.affinity.alpha_low, c.affinity.alpha_high = 6.0, 24.0
+    c.affinity.init_from = "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
 
     # The ordinary classifier, where it is trained first: configs/cam_voc.py.
     c.classifier = ConfigDict(
@@ -55,7 +60,7 @@ def get_config() -> ConfigDict:
             "total_epochs": 15,
             "optimizer": {"learning_rate": 0.1},
             "augment": {"resize_long": (256, 512), "crop": 448},
-            "eval": {"every_epochs": 0},
+            "eval": {"every_epochs": 0, "fixed_threshold": 0.2},
         }
     )
     return c

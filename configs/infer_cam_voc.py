@@ -5,7 +5,8 @@ Segmentation", WACV 2022.
 
     python -m wsss_jax.main --config=configs/infer_cam_voc.py --config.dataset.root=VOCdevkit/VOC2012
 
-With the other classifiers of the paper:
+With the parts that the authors offer, or that their first program has written: --config.infer_cam.split_path=
+<folder of ID_1.jpg to ID_4.jpg>. With the other classifiers of the paper:
 
     ... --config.infer_cam.network=sc_cam --config.classifier_from=weights/k10_R3_resnet_cls_ep50.pth
     ... --config.infer_cam.network=seam --config.classifier_from=weights/resnet38_SEAM.pth
@@ -34,11 +35,13 @@ def get_config() -> ConfigDict:
     c.dataset.name = "voc12"
     c.dataset.root = "VOCdevkit/VOC2012"
     c.dataset.train_split = "train_aug"
-    c.dataset.infer_split = "train"
     c.dataset.eval_split = "train"
 
     c.cam.scales = (1.0, 0.5, 1.5, 2.0)  # in this order, on which the masks of later rounds depend
     c.eval.thresholds = tuple(i / 100 for i in range(10, 60))
+    c.affinity.init_from = (
+        "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"  # of --config.refinement=random_walk
+    )
 
     # The ordinary classifier, where it is trained first: configs/cam_voc.py.
     c.classifier = ConfigDict(

@@ -39,17 +39,21 @@ def get_config() -> ConfigDict:
     c.dataset.name = "voc12"
     c.dataset.root = "VOCdevkit/VOC2012"
     c.dataset.train_split = "train_aug"
-    c.dataset.infer_split = "train"
     c.dataset.eval_split = "train"
 
     c.augment.resize_long = (256, 512)
     c.augment.crop = 224
     c.optimizer.learning_rate = 0.01
     c.cam.scales = (1.0, 0.5, 1.5, 2.0)
+    c.eval.fixed_threshold = 0.15
+    c.eval.absent_classes = "truth"
     c.eval.every_epochs = 0  # SC-CAM names its epochs beforehand
     c.sc_cam.k = 10
     c.sc_cam.rounds = 3
     c.sc_cam.hand_on = (30, 40, 50)
+    c.affinity.init_from = (
+        "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"  # of --config.refinement=random_walk
+    )
 
     # The ordinary classifier, where it is trained first: configs/cam_voc.py.
     c.classifier = ConfigDict(
@@ -58,6 +62,7 @@ def get_config() -> ConfigDict:
             "total_epochs": 15,
             "optimizer": {"learning_rate": 0.1},
             "augment": {"resize_long": (256, 512), "crop": 448},
+            "eval": {"fixed_threshold": 0.2},
         }
     )
     return c

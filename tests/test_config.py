@@ -33,7 +33,7 @@ def test_flatten_names_every_value_once():
         ("precision", "float16", "config.precision='float16': must be one of 'float32', 'fast', 'bfloat16'"),
         ("dataset.name", "voc", "config.dataset.name='voc': must be one of"),
         ("cam.class_filter", "given ", "must be one of 'given', 'predicted', 'all'"),
-        ("eval.absent_classes", "one", "must be one of 'zero', 'ignore'"),
+        ("eval.absent_classes", "one", "must be one of 'zero', 'ignore', 'truth'"),
         ("batch_size", 0, "config.batch_size=0: must be greater than 0"),
         ("accumulation", -1, "must be greater than 0"),
         ("total_epochs", 0, "must be greater than 0"),

@@ -4,10 +4,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.helpers.golden import GOLDEN
-from wsss_jax.data.parts import Box, PartViews, SplitRule, cut, mass_centre, split_boxes
+from wsss_jax.data.parts import (
+    Box,
+    Parts,
+    PartViews,
+    SplitRule,
+    boxes_of_files,
+    cut,
+    mass_centre,
+    part_file,
+    split_boxes,
+    through_jpeg,
+)
 from wsss_jax.data.transforms import rescale
+from wsss_jax.errors import DataError
 
 CLIPPED = SplitRule(wrap=False)
 
@@ -105,7 +118,67 @@ def test_views_are_the_part_at_every_scale_and_as_it_is():
             return np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
     box = Box(3, 16, 5, 6)  # one column, which is one column at half size too
-    ((half, double, part),) = PartViews(OnePicture(), (0.5, 2.0))(("a", [box]))
+    ((half, double, part),) = PartViews(Parts(OnePicture()), (0.5, 2.0))(("a", [box]))
     np.testing.assert_array_equal(part, OnePicture().image("a")[3:16, 5:6])
     assert half.shape == (6, 1, 3) and double.shape == (26, 2, 3)
     np.testing.assert_array_equal(double, rescale(part, 2.0))
+
+
+class Ramp:
+    """A source of one picture with colours that JPEG cannot keep."""
+
+    def image(self, image_id):
+        rows, columns = np.mgrid[:20, :30]
+        return np.stack([12 * rows, 8 * columns, (rows * columns) % 256], axis=2).astype(np.uint8)
+
+
+BOXES = (Box(0, 12, 0, 18), Box(0, 12, 7, 30), Box(5, 20, 0, 18), Box(5, 20, 7, 30))
+
+
+def test_parts_come_out_of_jpeg_files_as_opencv_writes_them():
+    """Two parts from OpenCV 5.0's `imwrite` with its defaults, read by Pillow as the authors read them."""
+    golden, picture = (
+        np.load(GOLDEN / "infercam_jpeg.npz"),
+        np.load(GOLDEN / "infercam_baseline.npz")["image"],
+    )
+
+    class OnePicture:
+        def image(self, image_id):
+            return picture
+
+    boxes = [Box(*map(int, box)) for box in golden["boxes"]]
+    parts = Parts(OnePicture(), jpeg_quality=95).read("golden", boxes)
+    np.testing.assert_array_equal(parts[0], golden["part_1"])
+    np.testing.assert_array_equal(parts[3], golden["part_4"])
+    assert (parts[0] != cut(picture, boxes[0])).mean() > 0.1  # it does change them
+
+
+def test_same_boxes_are_read_once_and_quality_0_leaves_parts_alone():
+    exact, through = Parts(Ramp()), Parts(Ramp(), jpeg_quality=95)
+    assert exact.exact and not through.exact and not Parts(Ramp(), folder="parts").exact
+    (part,) = exact.read("a", [BOXES[0]] * 4)
+    np.testing.assert_array_equal(part, Ramp().image("a")[:12, :18])
+    (part,) = through.read("a", [BOXES[0]] * 4)
+    np.testing.assert_array_equal(part, through_jpeg(Ramp().image("a")[:12, :18], 95))
+
+
+def test_parts_of_a_folder_are_read_as_they_are(tmp_path):
+    """Neither cut nor written anew: what is in the files need not be in the picture."""
+    rng = np.random.default_rng(0)
+    for number, box in enumerate(BOXES, 1):
+        noise = rng.integers(0, 256, (*box.size, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(part_file(tmp_path, "a", number), quality=80)
+    assert boxes_of_files(str(tmp_path), "a", (20, 30)) == BOXES
+    found = Parts(Ramp(), 95, str(tmp_path)).read("a", BOXES)
+    for number, part in enumerate(found, 1):
+        with Image.open(tmp_path / f"a_{number}.jpg") as picture:
+            np.testing.assert_array_equal(part, np.asarray(picture))
+
+
+def test_missing_and_oversized_parts_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"a_1.jpg: there is no such file; infer_cam.split_path is a folder"):
+        boxes_of_files(str(tmp_path), "a", (20, 30))
+    for number in range(1, 5):
+        Image.new("RGB", (30, 21 if number == 3 else 20)).save(part_file(tmp_path, "a", number))
+    with pytest.raises(DataError, match=r"a_3.jpg is \(21, 30\) pixels .* only \(20, 30\)"):
+        boxes_of_files(str(tmp_path), "a", (20, 30))

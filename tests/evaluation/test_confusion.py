@@ -31,10 +31,21 @@ def test_hand_computed_counts_and_iou():
     assert mean_iou(confusion.counts, "ignore") == pytest.approx(1.5 / 3)  # class 3 has no pixel anywhere
 
 
-def test_class_only_predicted_counts_zero_under_both_rules():
-    confusion = ConfusionMatrix(num_classes=1)
-    confusion.add(np.array([[0, 1]], np.uint8), np.array([[0, 0]], np.uint8))
-    assert mean_iou(confusion.counts, "ignore") == mean_iou(confusion.counts, "zero") == pytest.approx(0.25)
+def test_what_a_class_counts_that_is_only_predicted_or_nowhere():
+    """Truth: 4 pixels of background, 2 of class 1. Class 2 is only predicted, class 3 is nowhere."""
+    confusion = ConfusionMatrix(num_classes=3)
+    confusion.add(np.array([[0, 0, 0, 2, 1, 1]], np.uint8), np.array([[0, 0, 0, 0, 1, 1]], np.uint8))
+    assert mean_iou(confusion.counts, "zero") == pytest.approx((3 / 4 + 1 + 0 + 0) / 4)
+    assert mean_iou(confusion.counts, "ignore") == pytest.approx((3 / 4 + 1 + 0) / 3)
+    assert mean_iou(confusion.counts, "truth") == pytest.approx((3 / 4 + 1) / 2)
+
+
+def test_rules_differ_from_matrix_to_matrix_of_a_sweep():
+    """Of each threshold only the classes count that it predicts; the truth is the same for all."""
+    counts = np.array([[[4, 0], [0, 0]], [[2, 2], [0, 0]]])
+    np.testing.assert_allclose(mean_iou(counts, "zero"), [1 / 2, 1 / 4])
+    np.testing.assert_allclose(mean_iou(counts, "ignore"), [1, 1 / 4])
+    np.testing.assert_allclose(mean_iou(counts, "truth"), [1, 1 / 2])
 
 
 @settings(max_examples=50, deadline=None)
@@ -87,7 +98,7 @@ def test_unusable_input_names_the_image_and_counts_nothing(prediction, mask, mes
 def test_merging_different_classes_and_unknown_rules_are_refused():
     with pytest.raises(ValueError, match="cannot merge"):
         ConfusionMatrix(num_classes=2).merge(ConfusionMatrix(num_classes=3))
-    with pytest.raises(ValueError, match="'zero' or 'ignore'"):
+    with pytest.raises(ValueError, match="one of 'zero', 'ignore', 'truth'"):
         mean_iou(np.eye(2), "skip")
     with pytest.raises(ValueError, match="void_prediction"):
         ConfusionMatrix(num_classes=2, void_prediction="drop")

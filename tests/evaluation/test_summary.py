@@ -51,6 +51,30 @@ def test_ignored_classes_are_null_and_not_in_the_mean():
     assert metrics["fixed"]["iou"][2:] == [None, None]
 
 
+def test_classes_that_the_truth_lacks_are_null_under_its_rule():
+    """Class 3 is predicted where the truth has class 1, and class 2 is nowhere."""
+    confusion = ConfusionMatrix(num_classes=3)
+    confusion.add(np.array([[0, 1, 3]], np.uint8), np.array([[0, 1, 1]], np.uint8))
+    metrics = summarise_labels(confusion, provenance=provenance(), absent_classes="truth")
+    assert metrics["fixed"]["iou"] == [pytest.approx(100), pytest.approx(50), None, None]
+    assert metrics["fixed"]["miou"] == pytest.approx(75)
+    assert describe(metrics).endswith(", classes absent from the truth left out")
+
+
+@pytest.mark.parametrize(
+    ("trained", "text"),
+    [
+        (("train_aug", "e" * 64), ", AffinityNet trained on train_aug"),
+        (("train", "1f0c2a9b" + "0" * 56), ", AffinityNet trained on train, the images scored"),
+        ((None, None), ", absent classes count 0"),
+    ],
+)
+def test_pseudo_masks_say_what_their_affinity_net_was_trained_on(trained, text):
+    given = provenance(list_sha256="1f0c2a9b" + "0" * 56)
+    given |= dict(zip(("affinity_split", "affinity_list_sha256"), trained, strict=True))
+    assert describe(summarise(small_sweep(), 0.2, provenance=given)).endswith(text)
+
+
 def test_oracle_is_the_maximum_of_the_curve_and_the_lowest_of_equals():
     rng = np.random.default_rng(0)
     sweep = ThresholdSweep(num_classes=3, thresholds=[0.1, 0.3, 0.5, 0.7])
@@ -115,7 +139,7 @@ def test_one_line_says_what_the_score_is():
     )
 
 
-@pytest.mark.parametrize("absent_classes", ["zero", "ignore"])
+@pytest.mark.parametrize("absent_classes", ["zero", "ignore", "truth"])
 def test_metrics_are_strict_json_even_from_numpy_values(absent_classes):
     given = provenance(scales=np.float32([0.5, 1]), flip=np.bool_(True), extra={"seed": np.int64(3)})
     metrics = summarise(small_sweep(), np.float32(0.2), provenance=given, absent_classes=absent_classes)

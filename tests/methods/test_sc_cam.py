@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.helpers.golden import GOLDEN, names, state_dict
 from tests.helpers.networks import FROZEN_BLOCKS, narrow_variables, relative
-from wsss_jax.methods.sc_cam import ScCam, binarised, label_accuracy
+from wsss_jax.methods.sc_cam import ScCam, label_accuracy
 from wsss_jax.models.sc_cam import PooledFeatures, SubcategoryClassifier, family_score
+from wsss_jax.refine.energies import binarised
 from wsss_jax.training.initial import fresh_variables
 from wsss_jax.training.step import merge, partition
 from wsss_jax.weights import to_variables

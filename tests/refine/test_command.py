@@ -1,5 +1,7 @@
 """`python -m wsss_jax.refine` on somebody else's folders."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,6 +91,13 @@ def test_label_maps_and_scores_that_are_made_once(folders, capsys):
     assert "alphas [4.0, 24.0], now [4.0]; delete the folder or choose another --out" in fails(
         capsys, folders, "--alphas=4"
     )
+
+
+def test_cpns_crf_is_a_preset(folders):
+    run(folders, "--preset=cpn", "--alphas=4")
+    made = json.loads((folders / "out/settings.json").read_text())["crf"]
+    assert made == "5 iterations, Gaussian w 3 sxy 3, bilateral w 10 sxy 50 srgb 13"
+    assert set(np.unique(mask(folders / "out/alpha_04/a.png"))) <= {0, 3, 15}
 
 
 def test_training_labels_of_irn(folders):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from wsss_jax.refine.energies import (
+    binarised_energies,
     cam_energies,
     confident_labels,
     label_energy,
@@ -26,6 +27,15 @@ def test_maps_out_of_range_give_finite_energies():
     assert energies.shape == (2, 2, 1, 2) and np.isfinite(energies).all()
     np.testing.assert_allclose(energies[:, 0, 0, 1], 0)  # (1 + 0.22)^alpha is cut to 1
     np.testing.assert_allclose(energies[:, 0, 0, 0], -np.log(1e-5), rtol=1e-6)
+
+
+def test_sc_cams_crf_sees_maps_of_0_and_255():
+    """(1 - 255)^alpha and 255 are both cut to 1; with an odd alpha the power is negative and cut to 1e-5."""
+    cam = np.array([[[0.1, 0.16, 0.9]], [[0.15, 0.15, 0.8]]], np.float32)
+    no = -np.log(np.float32(1e-5))
+    classes = [[[no, 0, 0]], [[no, no, 0]]]
+    wanted = [[[[0, 0, 0]], *classes], [[[0, 0, 0]], *classes], [[[0, no, no]], *classes]]
+    np.testing.assert_allclose(binarised_energies(cam, (4.0, 32.0, 3.0)), wanted, rtol=1e-6)
 
 
 def test_scores_are_cut_before_the_logarithm():

@@ -95,6 +95,11 @@ def test_the_score_at_the_fixed_share_is_that_of_the_masks(finished):
     wanted = 100 * mean_iou(confusion.counts, metrics["absent_classes"])
     assert metrics["fixed"]["miou"] == pytest.approx(wanted)
     assert metrics["stage"] == "eval_pseudo" and metrics["method"] == "cam" and metrics["walk_logt"] == 4
+    assert metrics["affinity_split"] == "val"
+    assert metrics["affinity_list_sha256"] == metrics["list_sha256"]
+    log = (finished / "logs/log.txt").read_text()
+    assert log.count("AffinityNet trained on val, the images scored") == 1
+    assert "val, the images scored" in (finished / "report/index.html").read_text()
     cams = json.loads((finished / "cam/val/settings.json").read_text())
     assert metrics["cam_weights_sha256"] == cams["weights_sha256"] != metrics["weights_sha256"]
 

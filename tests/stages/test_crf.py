@@ -71,6 +71,28 @@ def copy(finished, tmp_path):
     return tmp_path / "run"
 
 
+def test_on_maps_of_0_and_255_only_the_threshold_counts(tmp_path):
+    """What is above 0.15 is 255, whatever it was: halved maps give the same scores."""
+    on = config(crf__sc_cam_binarised=True, crf__alphas=(4.0,))
+    run_stages_of(on, write_cams(tmp_path), ["crf"])
+    image_id = source().ids("val")[2]
+    _, whole = scores(tmp_path, image_id)
+    with np.load(tmp_path / f"cam/val/{image_id}.npz") as file:
+        np.savez(tmp_path / f"cam/val/{image_id}.npz", keys=file["keys"], cam=file["cam"] / 2)
+    (tmp_path / f"crf/val/alpha_04/{image_id}.npz").unlink()
+    run_stages_of(on, tmp_path, ["crf"])
+    np.testing.assert_array_equal(scores(tmp_path, image_id)[1], whole)
+    assert whole[1:, 20, 20].max() > 0.1  # a class, not background throughout
+    made = json.loads((tmp_path / "crf/val/alpha_04/settings.json").read_text())["crf"]
+    assert made.endswith("srgb 13, of maps of 0 and 255")
+    with pytest.raises(RunError, match=r"CRF scores made with crf .*of maps of 0 and 255.*choose another"):
+        run_stages_of(config(crf__alphas=(4.0,)), tmp_path, ["crf"])
+    with pytest.raises(
+        ConfigError, match=r"crf.alphas=\(4.5,\): with crf.sc_cam_binarised they must be whole"
+    ):
+        run_stages_of(config(crf__sc_cam_binarised=True, crf__alphas=(4.5,)), tmp_path, ["crf"])
+
+
 def test_score_files_keep_their_promises(finished):
     data = source()
     for number, image_id in enumerate(data.ids("val")):

@@ -15,7 +15,7 @@ from wsss_jax import interrupt
 from wsss_jax.convert.destination import write
 from wsss_jax.convert.source import read_source
 from wsss_jax.data.parts import split_boxes
-from wsss_jax.errors import CheckpointError, ConfigError, Interrupted, RunError
+from wsss_jax.errors import CheckpointError, ConfigError, DataError, Interrupted, RunError
 from wsss_jax.inference.erasing import PartPlan
 from wsss_jax.stages.baseline import baseline_run
 from wsss_jax.stages.context import open_run
@@ -97,6 +97,31 @@ def test_parts_are_written_only_when_asked_for(copy):
     before = (copy / f"parts/val/{IDS[0]}_1.jpg").stat().st_mtime_ns
     run_stages_of(config_of(), copy, ["split"])
     assert (copy / f"parts/val/{IDS[0]}_1.jpg").stat().st_mtime_ns == before
+
+
+def test_parts_go_through_jpeg_files_in_memory_or_in_a_folder(copy, finished):
+    """Files of the stage `split` (the authors' `--split_path`) give the same maps."""
+    run_stages_of(config_of(infer_cam__jpeg_quality=95), copy, ["split"])
+    shutil.rmtree(copy / "cam")
+    run_stages_of(config_of(infer_cam__jpeg_quality=95), copy, ["infer_cam", "eval_cam"])
+    in_memory = read(copy)
+    shutil.rmtree(copy / "cam")
+    folder = str(copy / "parts/val")
+    run_stages_of(config_of(infer_cam__split_path=folder), copy, ["infer_cam"])
+    for image_id, (_, cam) in read(copy).items():
+        np.testing.assert_allclose(cam, in_memory[image_id][1], atol=1e-5)
+    differences = [np.abs(in_memory[i][1] - cam).mean() for i, (_, cam) in read(finished).items()]
+    assert min(differences) > 1e-5
+    with pytest.raises(RunError, match=r"CAMs made with infer_cam .*'split_path': ''"):
+        run_stages_of(
+            config_of(infer_cam__split_path=folder), shutil.copytree(finished, copy / "n"), ["infer_cam"]
+        )
+
+
+def test_a_missing_part_is_named(copy):
+    shutil.rmtree(copy / "cam")
+    with pytest.raises(DataError, match=r"nowhere/.*_1.jpg: there is no such file; infer_cam.split_path"):
+        run_stages_of(config_of(infer_cam__split_path="nowhere"), copy, ["infer_cam"])
 
 
 def test_only_missing_pictures_are_computed(copy, finished):
@@ -181,6 +206,8 @@ def test_maps_of_other_scales_are_not_mixed(copy):
     [
         ({"infer_cam__network": "seam"}, r"network='seam'.*--config.classifier_from"),
         ({"infer_cam__network": "infer_cam"}, r"infer_cam.network='infer_cam': must be one of 'cam'"),
+        ({"infer_cam__jpeg_quality": 101}, r"infer_cam.jpeg_quality=101: must be 1 to 100, 0 for none"),
+        ({"infer_cam__jpeg_quality": -1}, r"infer_cam.jpeg_quality=-1: must be at least 0"),
         ({"infer_cam__rounds": 0}, r"infer_cam.rounds=0.*greater than 0"),
         ({"infer_cam__margins": (10, -1)}, r"infer_cam.margins=\(10, -1\): must be"),
     ],

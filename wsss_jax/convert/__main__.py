@@ -3,7 +3,7 @@
 Examples:
   python -m tools.convert_weights ilsvrc-cls_rna-a1_cls1000_ep-0001.params weights/resnet38
   python -m tools.convert_weights res38_cls.pth --list
-  python -m tools.convert_weights runs/cse_voc/checkpoints/er/19845 cse.safetensors --to=safetensors
+  python -m tools.convert_weights runs/cse_voc/checkpoints/er/19830 cse.safetensors --to=safetensors
 """
 
 if __name__ == "__main__":  # above the imports, so that Ctrl-C ends these with one line too

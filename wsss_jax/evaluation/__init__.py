@@ -8,7 +8,13 @@ from wsss_jax.evaluation.confusion import (
     labels_from_scores,
     mean_iou,
 )
-from wsss_jax.evaluation.summary import describe, describe_conditions, summarise, summarise_labels
+from wsss_jax.evaluation.summary import (
+    describe,
+    describe_conditions,
+    summarise,
+    summarise_labels,
+    trained_on,
+)
 from wsss_jax.evaluation.sweep import ThresholdSweep, image_miou, threshold_range
 
 __all__ = [
@@ -25,4 +31,5 @@ __all__ = [
     "summarise",
     "summarise_labels",
     "threshold_range",
+    "trained_on",
 ]

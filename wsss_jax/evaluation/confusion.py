@@ -5,7 +5,7 @@ label, label 0 = background, label c + 1 = class c. Pixels whose true label is v
 """
 
 import dataclasses
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from wsss_jax.errors import DataError
 VOID = 255
 _EPSILON = 1e-10  # the references' guard against 0 / 0; it turns the IoU of an absent class into 0
 
-AbsentClasses = Literal["zero", "ignore"]
+AbsentClasses = Literal["zero", "ignore", "truth"]
 
 
 def class_iou(confusion: np.ndarray) -> np.ndarray:
@@ -36,30 +36,39 @@ def class_union(confusion: np.ndarray) -> np.ndarray:
     return confusion.sum(axis=-1) + confusion.sum(axis=-2) - hits
 
 
+def counted_classes(confusion: np.ndarray, absent_classes: AbsentClasses) -> np.ndarray:
+    """Which classes the mean is taken over: int[..., N, N] -> bool[..., N]; for the rules see `mean_iou`."""
+    if absent_classes not in get_args(AbsentClasses):
+        rules = ", ".join(map(repr, get_args(AbsentClasses)))
+        raise ValueError(f"absent_classes is {absent_classes!r}; it must be one of {rules}")
+    pixels = confusion.sum(axis=-1) if absent_classes == "truth" else class_union(confusion)
+    return (pixels > 0) | (absent_classes == "zero")
+
+
 def mean_iou(confusion: np.ndarray, absent_classes: AbsentClasses = "zero") -> np.ndarray:
     """Mean IoU over the classes (background included), one value per leading index.
 
     Args:
       confusion: int[..., N, N], rows = truth, columns = prediction.
-      absent_classes: what a class with an empty union (no pixel in truth and none in prediction) counts.
-        `zero`: 0, the mean is always over N classes, as in the evaluation of OC-CSE and CPN. `ignore`: it is
-        left out of the mean; a class that is predicted but not in the truth still counts, with IoU 0.
+      absent_classes: what a class counts that does not occur. Programs differ, and so do means over lists in
+        which not every class occurs.
+        `zero`: 0, so that the mean is always over N classes, as in OC-CSE, CPN and SEAM.
+        `ignore`: nothing if it is in neither truth nor prediction; one that is predicted but not in the truth
+        counts 0. So do IRN, ReCAM and WaveCAM.
+        `truth`: nothing if it is not in the truth, predicted or not, as in SC-CAM, DeepLab v2 and AFA.
 
     Returns:
       float64[...] in 0..1.
 
     Raises:
       DataError: the matrix holds no pixel, so that no class is left to average over.
+      ValueError: there is no such rule.
     """
-    _check_rule(absent_classes)
-    iou = class_iou(confusion)
-    if absent_classes == "zero":
-        return iou.mean(axis=-1)
-    present = class_union(confusion) > 0
+    present = counted_classes(confusion, absent_classes)
     count = present.sum(axis=-1)
     if not np.all(count):
         raise DataError("no pixel to score: no image was added, or every mask is void (255) throughout")
-    return (iou * present).sum(axis=-1) / count
+    return (class_iou(confusion) * present).sum(axis=-1) / count
 
 
 def labels_from_scores(
@@ -247,8 +256,3 @@ def check_planes(
     if not np.isfinite(planes).all():
         raise DataError(f"{what} holds NaN or infinity; write it again")
     return order
-
-
-def _check_rule(absent_classes: str) -> None:
-    if absent_classes not in ("zero", "ignore"):
-        raise ValueError(f"absent_classes is {absent_classes!r}; it must be 'zero' or 'ignore'")

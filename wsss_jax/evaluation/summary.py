@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 
 from wsss_jax.errors import ConfigError, DataError
-from wsss_jax.evaluation.confusion import AbsentClasses, ConfusionMatrix, class_iou, class_union, mean_iou
+from wsss_jax.evaluation.confusion import (
+    AbsentClasses,
+    ConfusionMatrix,
+    class_iou,
+    counted_classes,
+    mean_iou,
+)
 from wsss_jax.evaluation.sweep import ThresholdSweep
 
 PROVENANCE_KEYS = (
@@ -33,6 +39,12 @@ PROVENANCE_KEYS = (
 
 Metrics = dict[str, Any]
 
+_ABSENT_CLASSES = {
+    "zero": "absent classes count 0",
+    "ignore": "absent classes left out",
+    "truth": "classes absent from the truth left out",
+}
+
 
 def summarise(
     sweep: ThresholdSweep,
@@ -49,7 +61,7 @@ def summarise(
       fixed_threshold: the configured background score; one of the sweep's.
       provenance: what was scored, with the keys of PROVENANCE_KEYS (None where one does not apply); further
         keys are kept. `classes` are the C foreground class names.
-      absent_classes: see `mean_iou`; with `ignore` the IoU of an absent class is stored as None.
+      absent_classes: see `mean_iou`; the IoU of a class that the mean leaves out is stored as None.
       threshold_from: metrics of another split, whose oracle threshold is applied here.
 
     Returns:
@@ -122,8 +134,16 @@ def describe_conditions(metrics: Mapping[str, Any]) -> str:
         parts.append(f"classes {metrics['class_filter']}")
     if metrics["weights_sha256"]:
         parts.append(f"weights {metrics['weights_sha256'][:8]}")
-    parts.append(f"absent classes {'count 0' if metrics['absent_classes'] == 'zero' else 'left out'}")
+    parts.append(_ABSENT_CLASSES[metrics["absent_classes"]])
+    if metrics.get("affinity_split"):
+        parts.append(f"AffinityNet trained on {trained_on(metrics)}")
     return ", ".join(parts)
+
+
+def trained_on(metrics: Mapping[str, Any]) -> str:
+    """What the AffinityNet behind pseudo masks was trained on, and whether the score is of those images."""
+    same = metrics["affinity_list_sha256"] == metrics["list_sha256"]
+    return f"{metrics['affinity_split']}, the images scored" if same else str(metrics["affinity_split"])
 
 
 def _header(
@@ -151,9 +171,11 @@ def _header(
 
 def _scores(confusion: np.ndarray, absent_classes: AbsentClasses) -> Metrics:
     """`miou` and `iou` in percent of one confusion matrix int64[C + 1, C + 1]."""
-    iou = (100 * class_iou(confusion)).tolist()
-    if absent_classes == "ignore":
-        iou = [value if pixels else None for value, pixels in zip(iou, class_union(confusion), strict=True)]
+    counted = counted_classes(confusion, absent_classes)
+    iou = [
+        value if counts else None
+        for value, counts in zip((100 * class_iou(confusion)).tolist(), counted, strict=True)
+    ]
     return {"miou": float(100 * mean_iou(confusion, absent_classes)), "iou": iou}
 
 

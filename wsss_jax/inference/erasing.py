@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from wsss_jax.data.parts import Box, PartViews
+from wsss_jax.data.parts import Box, Parts, PartViews
 from wsss_jax.data.pool import map_ordered
-from wsss_jax.data.source import Source
 from wsss_jax.inference.buckets import plan_buckets, scaled, smallest_bucket
 from wsss_jax.inference.predict import InferenceSettings, pad
 from wsss_jax.inference.rounds import ErasingRule, PartBatch, Round, RoundProgram, Size, nearest_chain
@@ -112,7 +111,7 @@ class Eraser:
     def respond(
         self,
         variables: Variables,
-        source: Source,
+        parts: Parts,
         plans: Sequence[PartPlan],
         baseline: Callable[[str], np.ndarray],
     ) -> Iterator[list[Response]]:
@@ -120,34 +119,34 @@ class Eraser:
 
         Args:
           variables: of the network.
-          source: reads the pictures.
+          parts: of the pictures.
           plans: what is to be done.
           baseline: the plain maps float32[K, H, W] of a picture. They are the first round of a part that is
-            the whole picture.
+            the whole picture, where parts are not changed on the way.
         """
         canvases = {plan.image_id: _Canvas(plan) for plan in plans}
         yield [canvas.response() for canvas in canvases.values() if canvas.complete]
         asking = [plan for plan in plans if plan.different]
-        parts = self._parts(source, asking, baseline)
-        for part in self._work(self.program.place(variables), parts):
+        waiting = self._parts(parts, asking, baseline)
+        for part in self._work(self.program.place(variables), waiting):
             canvas = canvases[part.plan.image_id]
             canvas.paste(part)
             if canvas.complete:
                 yield [canvases.pop(part.plan.image_id).response()]
 
     def _parts(
-        self, source: Source, plans: Sequence[PartPlan], baseline: Callable[[str], np.ndarray]
+        self, parts: Parts, plans: Sequence[PartPlan], baseline: Callable[[str], np.ndarray]
     ) -> Iterator[_Part]:
         """Every part before its first round, or after it where the baseline was that."""
-        jobs = [(plan.image_id, plan.different) for plan in plans]
-        load = PartViews(source, self._settings.scales)
+        jobs = [(plan.image_id, plan.boxes) for plan in plans]
+        load = PartViews(parts, self._settings.scales)
         pictures = map_ordered(load, jobs, workers=self._settings.workers, threads=self._settings.threads)
         for plan, views in zip(plans, pictures, strict=True):
             for box, of_part in zip(plan.different, views, strict=True):
                 height, width = box.size
                 zeros = np.zeros((len(plan.keys), height, width), np.float32)
                 part = _Part(plan, box, of_part, zeros, height * width)
-                if box == plan.whole:
+                if box == plan.whole and parts.exact:
                     best = baseline(plan.image_id)
                     part.take(best, int((best.max(0) < self._rule.erase_from).sum()))
                 yield part

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from wsss_jax.method import Metrics, Progress, Variables
 from wsss_jax.methods.independent import Independent
@@ -22,8 +21,6 @@ from wsss_jax.models.classifier import Scores
 from wsss_jax.models.sc_cam import SubcategoryClassifier, family_score
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import max_normalise
-
-BINARISED_AT = 0.15  # the original's threshold for its heat maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +90,3 @@ def label_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     predicted, true = logits > 0, labels > 0
     either = (predicted | true).sum(1)
     return jnp.mean(jnp.where(either > 0, (predicted & true).sum(1) / jnp.maximum(either, 1), 1.0))
-
-
-def binarised(cam: np.ndarray) -> np.ndarray:
-    """The maps as the original's files hold them: 0 up to 0.15, 255 above.
-
-    Its program draws a heat map of each CAM before it saves the CAM, and drawing overwrites the array in
-    place. Its scores are computed before that, so they are those of the soft maps.
-    """
-    return np.where(cam > BINARISED_AT, np.float32(255), np.float32(0))

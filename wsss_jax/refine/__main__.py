@@ -45,7 +45,7 @@ from wsss_jax.refine.folder import (
 )
 from wsss_jax.refine.jobs import Attempt, Refused
 from wsss_jax.refine.pseudo import walk_seeds
-from wsss_jax.refine.settings import IRN, PRESETS, PSA, CrfSettings
+from wsss_jax.refine.settings import PRESETS, CrfSettings
 
 if TYPE_CHECKING:
     from wsss_jax.refine.walker import WalkInput
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 _ALPHAS = (4.0, 32.0)
 _THRESHOLDS = (0.3, 0.05)
-_TASK_PRESETS = ("psa", "irn")
+_TASK_PRESETS = ("psa", "cpn", "irn")
 _BACKEND_HELP = "auto: pydensecrf on a CPU that has it, else jax"
 
 
@@ -222,13 +222,15 @@ def _task(options: argparse.Namespace) -> Task:
         raise ConfigError("--alphas, --thresholds and --scores are of the CRF; --affinity walks instead")
     if options.preset != "irn":
         if options.thresholds is not None:
-            raise ConfigError("--thresholds belongs to --preset=irn; psa's way has --alphas")
+            raise ConfigError("--thresholds belongs to --preset=irn; psa's way and CPN's have --alphas")
         alphas = tuple(options.alphas or _ALPHAS)
         if min(alphas) <= 0 or len(set(alphas)) < len(alphas):
             raise ConfigError(f"--alphas: {_listed(alphas)} are not different numbers greater than 0")
         return ScoreTask(alphas)
     if options.alphas is not None or options.scores:
-        raise ConfigError("--alphas and --scores belong to psa's way; --preset=irn has --thresholds")
+        raise ConfigError(
+            "--alphas and --scores belong to psa's way and CPN's; --preset=irn has --thresholds"
+        )
     thresholds = options.thresholds or _THRESHOLDS
     if len(thresholds) != 2 or not 0 <= thresholds[1] < thresholds[0] < 1:
         raise ConfigError(f"--thresholds: {_listed(thresholds)} are not a high and a low one of 0..1")
@@ -255,11 +257,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--out", required=True, metavar="DIR", help="folder for the label maps")
     add("--preset", choices=_TASK_PRESETS, default="psa", help="whose CRF; default: %(default)s")
     add(
-        "--alphas", type=_numbers, metavar="A,...", help=f"psa: background is (1 - max)^A; {_listed(_ALPHAS)}"
+        "--alphas",
+        type=_numbers,
+        metavar="A,...",
+        help=f"psa, cpn: background is (1 - max)^A; {_listed(_ALPHAS)}",
     )
     add("--thresholds", type=_numbers, metavar="H,L", help=f"irn: of the background; {_listed(_THRESHOLDS)}")
     add("--affinity", metavar="FILE", help="walk: AffinityNet's weights, or checkpoints/affinity of a run")
-    add("--scores", action="store_true", help="psa: also write .npz files with keys and scores")
+    add("--scores", action="store_true", help="psa, cpn: also write .npz files with keys and scores")
     add("--backend", choices=("auto", "jax", "pydensecrf"), default="auto", help=_BACKEND_HELP)
     add(
         "--batch-size", type=int, default=0, metavar="N", help="pictures per batch; 0: as the devices need it"
@@ -269,9 +274,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     kernels = parser.add_argument_group("the CRF, in place of the preset's")
     for field in dataclasses.fields(CrfSettings):
         kind = int if field.name == "iterations" else float
-        name = "--" + field.name.replace("_", "-")
-        values = f"psa {getattr(PSA, field.name):g}, irn {getattr(IRN, field.name):g}"
-        kernels.add_argument(name, type=kind, metavar="X", help=values)
+        values = ", ".join(f"{name} {getattr(PRESETS[name], field.name):g}" for name in _TASK_PRESETS)
+        kernels.add_argument("--" + field.name.replace("_", "-"), type=kind, metavar="X", help=values)
     return parser.parse_args(argv)
 
 

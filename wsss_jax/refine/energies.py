@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 GT_PROBABILITY = 0.7  # that IRN gives to a pixel's own label
+BINARISED_AT = 0.15  # SC-CAM's threshold for its heat maps
 MEAN_BGR = (104.008, 116.669, 122.675)  # of DeepLab v2's training pictures
 
 
 def with_background(cam: np.ndarray, alpha: float) -> np.ndarray:
     """Puts the background's score (1 - max CAM)^alpha before class scores float32[K, H, W], K at least 1.
 
-    The sum over labels is not 1, neither here nor in psa. CPN's halved maps go in as they are: its repository
-    takes SEAM's function, which knows nothing of halves.
+    The sum over labels is not 1, neither here nor in psa. CPN's halved maps go in as they are: the function
+    in its repository, which no published script calls, knows nothing of halves.
     """
     best = cam.max(axis=0, keepdims=True)
     # A maximum above 1 by rounding would be NaN under a fractional exponent.
@@ -37,6 +38,31 @@ def label_energy(labels: np.ndarray, count: int, probability: float = GT_PROBABI
 def cam_energies(cam: np.ndarray, alphas: Sequence[float]) -> np.ndarray:
     """float32[A, K + 1, H, W]: the energies of CAMs float32[K, H, W] for each alpha, background first."""
     return np.stack([score_energy(with_background(cam, alpha)) for alpha in alphas])
+
+
+def binarised(cam: np.ndarray) -> np.ndarray:
+    """The maps as SC-CAM's files hold them and its CRF sees them: 0 up to 0.15, 255 above.
+
+    Its program draws a heat map of each CAM before it does either, and drawing overwrites the array in place.
+    Its scores are computed before that, so they are those of the soft maps.
+    """
+    return np.where(cam > BINARISED_AT, np.float32(255), np.float32(0))
+
+
+def binarised_energies(cam: np.ndarray, alphas: Sequence[float]) -> np.ndarray:
+    """As `cam_energies`, but of `binarised` maps as SC-CAM's program computes them.
+
+    With an even alpha, as both of its own are, background is (1 - 255)^alpha where there is a class, which is
+    cut to 1 like the class itself: there the two are tied, and only the kernels decide.
+
+    Args:
+      cam: float32[K, H, W].
+      alphas: whole numbers.
+    """
+    maps = binarised(cam)
+    with np.errstate(over="ignore"):  # 254^32 is infinite in float32, and cut to 1 too
+        background = [np.power(1 - maps.max(axis=0, keepdims=True), np.float32(alpha)) for alpha in alphas]
+    return np.stack([score_energy(np.concatenate([plane, maps])) for plane in background])
 
 
 def threshold_energies(cam: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:

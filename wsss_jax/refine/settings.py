@@ -52,9 +52,10 @@ class CrfSettings:
         return f"{self.iterations} iterations, {plain}, {colour}"
 
 
-PSA = CrfSettings()  # psa, SEAM, SC-CAM, CPN and OC-CSE: scores of CAMs
+PSA = CrfSettings()  # psa, SEAM, SC-CAM and OC-CSE: scores of CAMs
+CPN = CrfSettings(iterations=5, bilateral_sxy=50.0)  # the same of CPN, whose published scripts never call it
 IRN = CrfSettings(bilateral_sxy=50.0, bilateral_srgb=5.0)  # IRN, ReCAM and WaveCAM: label maps of CAMs
 DEEPLAB = CrfSettings(gaussian_sxy=1.0, bilateral_weight=4.0, bilateral_sxy=67.0, bilateral_srgb=3.0)
 SEAM_DEEPLAB = CrfSettings(iterations=1, bilateral_sxy=32.0)  # the DeepLab v1 that SEAM and CPN name
 AFA = CrfSettings(bilateral_weight=4.0, bilateral_sxy=64.0, bilateral_srgb=5.0)
-PRESETS = {"psa": PSA, "irn": IRN, "deeplab": DEEPLAB, "seam_deeplab": SEAM_DEEPLAB, "afa": AFA}
+PRESETS = {"psa": PSA, "cpn": CPN, "irn": IRN, "deeplab": DEEPLAB, "seam_deeplab": SEAM_DEEPLAB, "afa": AFA}

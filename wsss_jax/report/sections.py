@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from wsss_jax.evaluation import trained_on
 from wsss_jax.report.charts import Line, Mark, line_chart
 from wsss_jax.report.contents import ReportData, Result, Series
 from wsss_jax.report.palette import voc_palette
@@ -13,6 +14,11 @@ from wsss_jax.report.palette import voc_palette
 # shows the one that fits.
 _SIZES = (("wide", 1120, 380), ("medium", 680, 340), ("narrow", 340, 300))
 _SMALL = (340, 220)  # of the plots of a loss's terms, which fit a phone
+_ABSENT_CLASSES = {
+    "zero": "count as IoU 0",
+    "ignore": "left out of the mean",
+    "truth": "left out of the mean if absent from the truth",
+}
 _MAX_POINTS = 400  # per training curve; more cannot be told apart on a screen
 
 
@@ -57,8 +63,7 @@ def _conditions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     crf = metrics["crf"]
     flip = {None: "not stated", True: "yes", False: "no"}[metrics["flip"]]
     scales = metrics["scales"]
-    absent = "count as IoU 0" if metrics["absent_classes"] == "zero" else "left out of the mean"
-    return [
+    conditions = [
         ("Stage", f"{metrics['stage']}, method {metrics['method']}"),
         ("Split", f"{metrics['split']} of {metrics['dataset']}"),
         ("Images", f"{metrics['images']:,}"),
@@ -66,10 +71,13 @@ def _conditions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Flipped too", flip),
         ("CRF", "no" if not crf else ("yes" if crf is True else str(crf))),
         ("Classes from", str(metrics["class_filter"] or "not stated")),
-        ("Absent classes", absent),
+        ("Absent classes", _ABSENT_CLASSES[metrics["absent_classes"]]),
         ("List", (metrics["list_sha256"] or "not stated")[:12]),
         ("Weights", (metrics["weights_sha256"] or "not stated")[:12]),
     ]
+    if metrics.get("affinity_split"):
+        conditions.append(("AffinityNet trained on", trained_on(metrics)))
+    return conditions
 
 
 def class_rows(report: ReportData) -> str:

@@ -18,6 +18,7 @@ def baseline_run(run: Run) -> Run:
     """
     config, network = classifier_config(run.config), run.config.infer_cam.network
     config.method = network
+    config.dataset.infer_split = run.config.dataset.infer_split  # InferCam starts from all of its maps
     if run.config.classifier_from:
         config.cam.checkpoint = run.config.classifier_from
     elif network != "cam":

@@ -9,6 +9,8 @@ from wsss_jax.stages.context import Run
 def classifier_config(config: ConfigDict) -> ConfigDict:
     """The run's own settings with those of section `classifier` in their place, for the method `cam`.
 
+    Its CAMs are for comparison only, so it makes those that are scored and no others.
+
     A classifier that starts from 'classifier' would start from itself, so `init_from` must be set there too
     then.
     """
@@ -16,6 +18,8 @@ def classifier_config(config: ConfigDict) -> ConfigDict:
     nested.method = "cam"
     nested.classifier = ConfigDict()
     nested.classifier_from = ""
+    nested.refinement = "none"
+    nested.dataset.infer_split = nested.dataset.eval_split
     nested.update(config.classifier)
     return nested
 

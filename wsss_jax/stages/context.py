@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import wsss_jax
-from wsss_jax.config import flatten, validate
+from wsss_jax.config import flatten, resolved, validate
 from wsss_jax.data.source import Source, label_matrix, make_source
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.files import append_line, remove_temporary, write_json
@@ -84,11 +84,14 @@ def open_run(config: ConfigDict, workdir: str | Path) -> Run:
       RunError: the folder cannot be written.
     """
     validate(config)
+    chosen, config = config.dataset.infer_split, resolved(config)
     cams_from = Path(config.cams_from).expanduser().absolute() if config.cams_from else None
     run = Run(config, Layout(Path(workdir).expanduser().absolute(), cams_from=cams_from))
     if run.layout.workdir.is_file():
         raise RunError(f"{run.layout.workdir} is a file; choose a folder with --workdir")
     _ = run.method, run.source  # what they refuse must leave no trace in the folder
+    if chosen == "auto":
+        _check_part(run)
     if run.layout.config.exists():
         _check_same(json.loads(run.layout.config.read_text()), dict(_plain(config)), run.layout)
     if jax.process_index() == 0:
@@ -96,6 +99,20 @@ def open_run(config: ConfigDict, workdir: str | Path) -> Run:
         write_json(run.layout.manifest, _manifest())
         remove_temporary(run.layout.workdir)
     return run
+
+
+def _check_part(run: Run) -> None:
+    """ConfigError unless what is scored is part of what AffinityNet trains on, where that decides."""
+    dataset = run.config.dataset
+    if dataset.infer_split == dataset.eval_split:
+        return
+    outside = set(run.ids(dataset.eval_split)) - set(run.ids(dataset.infer_split))
+    if outside:
+        raise ConfigError(
+            f"config.dataset.eval_split={dataset.eval_split!r}: {len(outside)} of its images, such as "
+            f"{min(outside)!r}, are not in {dataset.infer_split!r}, on which AffinityNet trains; score a "
+            "part of that, or name the split whose CAMs are made and refined by --config.dataset.infer_split"
+        )
 
 
 def given_classes(source: Source, ids: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from wsss_jax.errors import DataError, RunError
 from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, summarise_labels
 from wsss_jax.files import write_whole
 from wsss_jax.inference.buckets import Size, plan_buckets
-from wsss_jax.refine.energies import cam_energies
+from wsss_jax.refine.energies import binarised_energies, cam_energies
 from wsss_jax.refine.jobs import CamJobs, Refined, Refused
 from wsss_jax.refine.settings import CrfSettings
 from wsss_jax.refine.stream import CrfStream, StreamSettings
@@ -49,7 +49,7 @@ def crf(run: Run) -> None:
     load = CamJobs(
         run.source.image,
         functools.partial(run.layout.cam, split),
-        functools.partial(cam_energies, alphas=alphas),
+        functools.partial(_energies(run.config), alphas=alphas),
         len(run.source.classes),
     )
     refused: list[Refused] = []
@@ -96,11 +96,18 @@ def crf_settings(config: ConfigDict) -> CrfSettings:
     )
 
 
+def _energies(config: ConfigDict) -> Callable[..., np.ndarray]:
+    """Energies float32[A, K + 1, H, W] of CAMs float32[K, H, W] and `alphas`."""
+    return binarised_energies if config.crf.sc_cam_binarised else cam_energies
+
+
 def _record(run: Run, split: str) -> None:
     """Says beside the scores which CAMs and settings they were made with, or checks it."""
     path = run.layout.cams(split) / "settings.json"
     require(path, "CAMs", "infer_cam")
     cams, kernels = json.loads(path.read_text()), crf_settings(run.config).describe()
+    if run.config.crf.sc_cam_binarised:
+        kernels += ", of maps of 0 and 255"
     for alpha in run.config.crf.alphas:
         settings = {**cams, "crf": f"alpha {alpha:g}, {kernels}"}
         record_in(run.layout.crfs(split, alpha), settings, "CRF scores")

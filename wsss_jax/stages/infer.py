@@ -16,7 +16,7 @@ from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.errors import RunError
 from wsss_jax.files import write_json, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Predictor, plan_batches
-from wsss_jax.methods.sc_cam import binarised
+from wsss_jax.refine.energies import binarised
 from wsss_jax.report.overlay import cam_overlay
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.context import Run, given_classes

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsss_jax.data.lists import split_name
+from wsss_jax.data.parts import part_file
 from wsss_jax.files import file_name
 
 
@@ -87,7 +88,7 @@ class Layout:
 
     def part(self, split: str, image_id: str, number: int) -> Path:
         """A picture of one of InferCam's parts, 1 to 4, named as its authors' program names them."""
-        return self.parts(split) / f"{image_id}_{number}.jpg"
+        return part_file(self.parts(split), image_id, number)
 
     def crfs(self, split: str, alpha: float) -> Path:
         """Folder of a split's scores after a dense CRF with background (1 - max)^alpha."""

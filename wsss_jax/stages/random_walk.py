@@ -40,8 +40,8 @@ def random_walk(run: Run) -> None:
     split, method = run.config.dataset.infer_split, affinity_net(run.config)
     ids, name = run.ids(split), f"random_walk {split_name(split)}"
     require(run.layout.cams(split) / "settings.json", "CAMs", "infer_cam")
-    variables, weights = affinity_variables(run, method)
-    record_in(run.layout.walked(split), _scores_settings(run, ids, weights), "walked scores")
+    variables, known = affinity_variables(run, method)
+    record_in(run.layout.walked(split), _scores_settings(run, ids, known), "walked scores")
     batches = _plan(run, ids)
     own = [image_id for batch in batches for image_id in batch.image_ids]
     todo = [batch for batch in batches if not _done(run, batch)]
@@ -140,7 +140,7 @@ def _draw(run: Run, image_id: str) -> None:
     write_whole(path, lambda file: file.write(content))
 
 
-def _scores_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str, Any]:
+def _scores_settings(run: Run, ids: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
     """What the scores were made with: how the CAMs were, AffinityNet's weights, and the walk."""
     split, walk = run.config.dataset.infer_split, run.config.walk
     cams = json.loads((run.layout.cams(split) / "settings.json").read_text())
@@ -148,7 +148,7 @@ def _scores_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[
         **cams,
         "list_sha256": sha256(ids),
         "cam_weights_sha256": cams["weights_sha256"],
-        "weights_sha256": weights_sha256,
+        **known,
         "stride": STRIDE,
         "radius": run.config.affinity.radius,
         **{f"walk_{key}": walk[key] for key in ("alpha", "beta", "logt", "method")},

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from wsss_jax.data.lists import split_name
+from wsss_jax.data.parts import Parts
 from wsss_jax.inference.erasing import Eraser, PartPlan, Response
 from wsss_jax.methods.infer_cam import InferCam
 from wsss_jax.stages.baseline import baseline_run, plain_maps, require_plain_maps
@@ -34,12 +35,13 @@ def infer_response(run: Run) -> None:
     plans = every[jax.process_index() :: jax.process_count()]
     todo = [plan for plan in plans if not _path(run, plan).exists()]
     name = f"infer_cam {split_name(run.config.dataset.infer_split)}"
-    parts = sum(len(plan.different) for plan in plans)
-    run.say(f"{name}: {len(plans)} images, {parts} different parts, scales {tuple(run.config.cam.scales)}")
+    count = sum(len(plan.different) for plan in plans)
+    run.say(f"{name}: {len(plans)} images, {count} different parts, scales {tuple(run.config.cam.scales)}")
     if not todo:
         return run.say(f"{name}: done already")
     eraser, tally = _eraser(run, every), _Tally()
-    responses = eraser.respond(variables, run.source, todo, lambda image_id: plain_maps(base, image_id)[1])
+    parts = Parts(run.source, run.config.infer_cam.jpeg_quality, run.config.infer_cam.split_path)
+    responses = eraser.respond(variables, parts, todo, lambda image_id: plain_maps(base, image_id)[1])
     rate = write_results(
         "infer_cam",
         len(plans),

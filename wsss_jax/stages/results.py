@@ -120,7 +120,9 @@ def _scored(run: Run, place: str, layout: Layout, stage: str, metrics: dict[str,
     read: Read
     if stage == "eval_cam":
         name, kind = _cam_result(run, place, layout, metrics)
-        folder, read = layout.cams(split), functools.partial(_cam, run, layout, metrics)
+        if not layout.cams(split).is_dir():  # runs within the run make those of the scored pictures only
+            split = run.config.dataset.eval_split
+        folder, read = layout.cams(split), functools.partial(_cam, run, layout, split, metrics)
     elif alpha is not None:
         name, kind = f"CRF, alpha {alpha:g}", CRF
         folder, read = layout.crfs(split, alpha), functools.partial(_crf, run, layout, alpha)
@@ -144,9 +146,9 @@ def _crf_alpha(stage: str) -> float | None:
     return float(found[1]) if found else None
 
 
-def _cam(run: Run, layout: Layout, metrics: dict[str, Any], image_id: str) -> GalleryCam:
+def _cam(run: Run, layout: Layout, split: str, metrics: dict[str, Any], image_id: str) -> GalleryCam:
     """A CAM and its score at the fixed threshold."""
-    keys, cam = read_cam(layout.cam(run.config.dataset.infer_split, image_id), image_id)
+    keys, cam = read_cam(layout.cam(split, image_id), image_id)
     miou = image_miou(
         cam,
         keys,

@@ -26,11 +26,13 @@ def round_of(run: Run, number: int) -> Run:
     """Round `number`, counted from 1, of a run of several: the same settings with so many rounds.
 
     It is not opened by itself, since the outer run's config.json holds all its settings. Its epochs are not
-    evaluated: the next round takes the epoch that `sc_cam.hand_on` names, not the best.
+    evaluated: the next round takes the epoch that `sc_cam.hand_on` names, not the best. Its CAMs are for
+    comparison only, so it makes those that are scored and no others.
     """
     config = ConfigDict(run.config.to_dict())
     config.sc_cam.rounds = number
     config.eval.every_epochs = 0
+    config.dataset.infer_split = config.dataset.eval_split
     return dataclasses.replace(run, config=config, layout=run.layout.round(number))
 
 

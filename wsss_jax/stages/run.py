@@ -57,6 +57,7 @@ REFINEMENTS: Mapping[str, tuple[str, ...]] = {
     "crf": ("crf", "eval_crf"),
     "random_walk": ("crf", "eval_crf", "train_affinity", "random_walk", "eval_pseudo"),
 }
+_OF_AFFINITY = ("train_affinity", "random_walk", "eval_pseudo")
 # The others read files, for which one host is enough.
 _ON_ALL_HOSTS = (
     "classifier", "rounds", "features", "train", "infer_cam", "crf", "train_affinity", "random_walk",
@@ -77,6 +78,12 @@ def run_stages(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | 
 
 def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None) -> None:
     """Runs the stages in one folder."""
+    learning = [stage for stage in stages or () if stage in _OF_AFFINITY]
+    if learning and config.refinement != "random_walk" and config.dataset.infer_split == "auto":
+        raise ConfigError(
+            f"--stages={learning[0]}: give --config.refinement=random_walk too, so that every stage takes "
+            f"the CAMs of {config.dataset.train_split!r}, or choose others by --config.dataset.infer_split"
+        )
     run_opened(open_run(config, workdir), stages)
 
 

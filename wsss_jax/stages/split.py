@@ -1,13 +1,10 @@
 """Stage `split`: the parts into which InferCam splits pictures, to look at."""
 
 import functools
-import io
 from collections.abc import Sequence
 
-from PIL import Image
-
 from wsss_jax.data.lists import split_name
-from wsss_jax.data.parts import cut, split_boxes
+from wsss_jax.data.parts import boxes_of_files, cut, encode_jpeg, split_boxes
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.files import write_whole
 from wsss_jax.inference.erasing import PartPlan
@@ -17,13 +14,14 @@ from wsss_jax.progress import Progress
 from wsss_jax.stages.baseline import baseline_run, plain_maps, require_plain_maps
 from wsss_jax.stages.context import Run
 
-_JPEG_QUALITY = 95  # as the authors' program writes them
+_JPEG_QUALITY = 95  # OpenCV's default, as the authors' program has it; where infer_cam has none
 
 
 def split(run: Run) -> None:
     """Writes the four parts of each picture of `dataset.infer_split`, as the authors' first program does.
 
-    No other stage reads them: `infer_cam` cuts the pictures in memory, so that no part goes through JPEG.
+    No other stage needs them: `infer_cam` cuts the pictures and goes through JPEG in memory. It can read them
+    or the authors' own, though, by `infer_cam.split_path`.
     """
     name = run.config.dataset.infer_split
     ids, base = run.ids(name), baseline_run(run)
@@ -53,16 +51,16 @@ def _plan(run: Run, base: Run, image_id: str) -> PartPlan:
     method = run.method
     assert isinstance(method, InferCam)
     keys, cam = plain_maps(base, image_id)
-    boxes = split_boxes(cam, method.split)
-    return PartPlan(image_id, (cam.shape[1], cam.shape[2]), tuple(int(key) for key in keys), boxes)
+    size, folder = (cam.shape[1], cam.shape[2]), run.config.infer_cam.split_path
+    boxes = boxes_of_files(folder, image_id, size) if folder else split_boxes(cam, method.split)
+    return PartPlan(image_id, size, tuple(int(key) for key in keys), boxes)
 
 
 def _write(run: Run, base: Run, image_id: str) -> None:
     paths = [run.layout.part(run.config.dataset.infer_split, image_id, number) for number in range(1, 5)]
     if all(path.exists() for path in paths):
         return
-    image = run.source.image(image_id)
+    image, quality = run.source.image(image_id), run.config.infer_cam.jpeg_quality or _JPEG_QUALITY
     for path, box in zip(paths, _plan(run, base, image_id).boxes, strict=True):
-        content = io.BytesIO()
-        Image.fromarray(cut(image, box)).save(content, format="JPEG", quality=_JPEG_QUALITY)
-        write_whole(path, lambda file, content=content: file.write(content.getbuffer()))  # type: ignore[misc]
+        content = encode_jpeg(cut(image, box), quality)
+        write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]

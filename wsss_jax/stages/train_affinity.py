@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from wsss_jax.data.affinity_labels import AffinitySample
-from wsss_jax.data.lists import sha256
+from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.data.loader import steps_per_epoch
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.method import Variables
@@ -16,10 +17,10 @@ from wsss_jax.methods.affinity import Affinity
 from wsss_jax.sharding import check_batch_size
 from wsss_jax.stages.context import Run
 from wsss_jax.stages.infer import record_in
-from wsss_jax.stages.networks import classifier_path, load_variables, other_heads
+from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
 from wsss_jax.stages.samples import recipe
 from wsss_jax.stages.train import Training, describe, run_training
-from wsss_jax.training.checkpoints import Restored, digest, restore, steps
+from wsss_jax.training.checkpoints import Restored, digest, read_meta, restore, steps
 from wsss_jax.training.loop import Plan
 
 
@@ -91,23 +92,40 @@ def affinity_sample(run: Run, ids: Sequence[str]) -> AffinitySample:
     )
 
 
-def affinity_variables(run: Run, method: Affinity) -> tuple[Variables, str]:
-    """AffinityNet's weights for the walk, and their SHA-256.
+def affinity_variables(run: Run, method: Affinity) -> tuple[Variables, dict[str, Any]]:
+    """AffinityNet's weights for the walk, and what is known of them.
+
+    That is `weights_sha256`, and of the images that they were trained on `affinity_split`, the list's name,
+    and `affinity_list_sha256`: None each where the weights do not tell, such as those of psa's program.
 
     Raises:
       RunError: none are trained yet.
       CheckpointError: they are damaged or of another network.
     """
     if run.config.walk.checkpoint:
-        variables = load_variables(run, run.config.walk.checkpoint, method.network, complete=True)
-        return variables, digest(variables)
+        place = run.config.walk.checkpoint
+        variables = load_variables(run, place, method.network, complete=True)
+        return variables, {"weights_sha256": digest(variables), **_trained_on(place)}
     folder = run.layout.checkpoints(method.trained)
     saved = steps(folder)
     if not saved:
         raise RunError(f"{folder}: AffinityNet is not trained yet; run the stage train_affinity first")
     restored = restore(folder / str(saved[-1]))
     run.say(f"weights: affinity of step {restored.step} ({restored.meta['epochs']:g} epochs)")
-    return restored.variables, restored.meta["digest"]["variables"]
+    known = {"weights_sha256": restored.meta["digest"]["variables"], **_trained_on(folder)}
+    return restored.variables, known
+
+
+def _trained_on(place: str | Path) -> dict[str, str | None]:
+    """Which images weights were trained on, if they are of a run of this program."""
+    split = images = None
+    path = Path(place).expanduser()
+    if path.is_dir():
+        step = step_folder(path)
+        split = json.loads(read_meta(step).get("config", "{}")).get("dataset", {}).get("infer_split")
+        note = step.parent / "settings.json"
+        images = json.loads(note.read_text())["list_sha256"] if note.exists() else None
+    return {"affinity_split": split and split_name(split), "affinity_list_sha256": images}
 
 
 def _settings(run: Run, ids: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,301 @@
+"""Every hyper-parameter of the published configurations, written out by hand as its authors published it.
+
+The sections named beside them are those of the project's specification of the systems: 1 data, 2 ResNet-38,
+3 optimiser, 4.1 to 4.5 the methods, 5 refinement, 15 means of IoU. What no author gives is in `OURS`.
+"""
+
+import dataclasses
+
+import pytest
+
+from tests.helpers.runs import load
+from wsss_jax.config import flatten, resolved
+from wsss_jax.data.loader import steps_per_epoch
+from wsss_jax.refine.settings import PRESETS
+from wsss_jax.stages.classifier import classifier_config
+from wsss_jax.stages.rounds import last_epoch
+
+IMAGENET = "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
+PSA_CLASSIFIER = "weights/res38_cls.pth"
+TRAIN_AUG = 10582  # section 1
+
+RESNET38 = {  # section 2
+    "model.width": 1.0,
+    "model.blocks": (2, 2, 5, 2),
+    "model.dilations": (2, 4, 4),
+    "model.frozen_blocks": ("conv1a", "b2", "b2_1", "b2_2"),
+    "model.trunk_dropout": (0.3, 0.5),
+}
+HEAD = {"model.head_dropout": 0.5}  # sections 4.1 to 4.3; OC-CSE has none whatever this says
+SGD = {  # section 3
+    "optimizer.new_layers": 10.0,
+    "optimizer.momentum": 5e-4,
+    "optimizer.weight_decay": 5e-4,
+    "optimizer.power": 0.9,
+}
+AUGMENT = {"augment.flip": True, "augment.jitter": (0.3, 0.3, 0.3, 0.1)}  # section 1
+SPLITS = {  # sections 1 and 5
+    "dataset.name": "voc12",
+    "dataset.train_split": "train_aug",
+    "dataset.infer_split": "auto",
+    "dataset.eval_split": "train",
+}
+CRF = {  # section 5, psa's; the alphas are each method's own
+    "crf.iterations": 10,
+    "crf.gaussian_weight": 3.0,
+    "crf.gaussian_sxy": 3.0,
+    "crf.bilateral_weight": 10.0,
+    "crf.bilateral_sxy": 80.0,
+    "crf.bilateral_srgb": 13.0,
+}
+PSA_ALPHAS = {"crf.alphas": (4.0, 32.0), "affinity.alpha_low": 4.0, "affinity.alpha_high": 32.0}  # section 5
+AFFINITY = {  # section 5
+    "affinity.init_from": IMAGENET,
+    "affinity.batch_size": 8,
+    "affinity.total_epochs": 8,
+    "affinity.crop": 448,
+    "affinity.radius": 5,
+    "affinity.learning_rate": 0.1,
+    "affinity.new_layers": 10.0,
+    "walk.alpha": 16.0,
+    "walk.beta": 8.0,
+    "walk.logt": 8,
+    "walk.fixed_threshold": 0.5,  # argmax
+}
+TRUNK = {**RESNET38, **HEAD, **SGD, **AUGMENT, **SPLITS, **CRF, **AFFINITY, "cam.flip": True}
+PSA = {  # section 4.1
+    "init_from": IMAGENET,
+    "batch_size": 16,
+    "total_epochs": 15,
+    "augment.resize_long": (256, 512),
+    "augment.crop": 448,
+    "optimizer.learning_rate": 0.1,
+    "eval.fixed_threshold": 0.2,
+}
+PSA_SCALES = {"cam.scales": (1.0, 0.5, 1.5, 2.0)}  # sections 4.2, 4.5 and psa's own
+OTHERS_SCALES = {"cam.scales": (0.5, 1.0, 1.5, 2.0)}  # sections 4.3, 4.4
+FIRST_30 = {"eval.thresholds": tuple(i / 100 for i in range(10, 40))}
+
+RECIPES = {
+    "cam_voc": {
+        **TRUNK,
+        **PSA,
+        **PSA_SCALES,
+        **PSA_ALPHAS,
+        "method": "cam",
+        "refinement": "none",
+        "eval.absent_classes": "zero",
+        "eval.every_epochs": 0,
+    },
+    "sc_cam_voc": {  # section 4.2
+        **TRUNK,
+        **PSA_SCALES,
+        **PSA_ALPHAS,
+        "method": "sc_cam",
+        "refinement": "none",
+        "init_from": IMAGENET,
+        "classifier_from": PSA_CLASSIFIER,
+        "batch_size": 16,
+        "total_epochs": 61,
+        "augment.resize_long": (256, 512),
+        "augment.crop": 224,
+        "optimizer.learning_rate": 0.01,
+        "sc_cam.k": 10,
+        "sc_cam.rounds": 3,
+        "sc_cam.hand_on": (30, 40, 50),
+        "sc_cam.sub_weight": 5.0,
+        "sc_cam.restarts": 10,
+        "cam.sc_cam_maps": "parent",
+        "cam.sc_cam_binarised": False,
+        "crf.sc_cam_binarised": False,
+        "eval.fixed_threshold": 0.15,
+        "eval.absent_classes": "truth",  # section 15
+        "eval.every_epochs": 0,
+    },
+    "cpn_voc": {  # section 4.3
+        **TRUNK,
+        **OTHERS_SCALES,
+        **PSA_ALPHAS,
+        "method": "cpn",
+        "refinement": "none",
+        "init_from": IMAGENET,
+        "classifier_from": "none",
+        "batch_size": 4,
+        "total_epochs": 8,
+        "augment.resize_long": (448, 768),
+        "augment.crop": 448,
+        "optimizer.learning_rate": 0.01,
+        "cpn.patches": "slic",
+        "cpn.segments": 300,
+        "cpn.compactness": 10.0,
+        "cpn.share": 0.5,
+        "cpn.cells": (224, 448),
+        "cpn.probability": 0.5,
+        "eval.thresholds": tuple(i / 100 for i in range(20, 60)),
+        "eval.absent_classes": "zero",  # section 15
+        "eval.every_epochs": 0,
+    },
+    "cse_voc": {  # section 4.4
+        **TRUNK,
+        **OTHERS_SCALES,
+        **FIRST_30,
+        "method": "cse",
+        "refinement": "none",
+        "init_from": IMAGENET,
+        "classifier_from": PSA_CLASSIFIER,
+        "batch_size": 8,
+        "total_epochs": 15,
+        "augment.resize_long": (256, 448),
+        "augment.crop": 384,
+        "optimizer.learning_rate": 0.01,
+        "cse.erased_weight": 0.3,
+        "cse.erased_weight_per_epoch": 0.05,
+        "crf.alphas": (6.0, 10.0, 24.0),
+        "eval.absent_classes": "zero",  # section 15
+        "eval.every_epochs": 1,
+    },
+    "infer_cam_voc": {  # section 4.5
+        **TRUNK,
+        **PSA_SCALES,
+        **PSA_ALPHAS,
+        "method": "infer_cam",
+        "refinement": "none",
+        "init_from": IMAGENET,
+        "classifier_from": PSA_CLASSIFIER,
+        "infer_cam.network": "cam",
+        "infer_cam.margins": (10, 20),
+        "infer_cam.wrap": True,
+        "infer_cam.rounds": 5,
+        "infer_cam.erase_from": 0.7,
+        "infer_cam.enough": 0.02,
+        "infer_cam.jpeg_quality": 95,
+        "infer_cam.split_path": "",
+    },
+    "affinity_voc": {  # section 5
+        **TRUNK,
+        **PSA_ALPHAS,
+        "method": "affinity",
+        "refinement": "random_walk",
+    },
+}
+# Sections of the configuration that a method does not read.
+NOT_SC_CAM = ("sc_cam.", "cam.sc_cam_", "crf.sc_cam_")
+UNREAD = {
+    "cam_voc": (*NOT_SC_CAM, "cse.", "cpn.", "infer_cam.", "classifier_from", "classifier."),
+    "sc_cam_voc": ("cse.", "cpn.", "infer_cam."),
+    "cpn_voc": (*NOT_SC_CAM, "cse.", "infer_cam."),
+    "cse_voc": (*NOT_SC_CAM, "cpn.", "infer_cam."),
+    "infer_cam_voc": (
+        *NOT_SC_CAM, "cse.", "cpn.", "augment.", "optimizer.", "batch_size", "total_epochs",
+    ),
+    "affinity_voc": (
+        *NOT_SC_CAM, "cse.", "cpn.", "infer_cam.", "augment.resize_long", "augment.crop", "batch_size",
+        "total_epochs", "init_from", "optimizer.learning_rate", "classifier_from", "cam.scales",
+    ),
+}  # fmt: skip
+# What no author gives: how to compute, what to write, and scores of systems that publish no evaluation.
+OURS = (
+    "seed", "precision", "accumulation", "compilation_cache", "distributed", "cpu_weight_gradient",
+    "cams_from", "classifier.", "model.fresh_heads", "model.calibration_batches", "dataset.root",
+    "dataset.shapes.", "cam.class_filter", "cam.checkpoint", "cam.batch_size", "cam.max_buckets",
+    "cam.export_npy", "cam.heat_maps", "infer_cam.max_buckets", "crf.backend", "crf.batch_size",
+    "crf.max_buckets", "crf.workers", "affinity.alpha_", "walk.checkpoint", "walk.method", "walk.batch_size",
+    "walk.threshold", "eval.threshold", "eval.fixed_threshold", "eval.absent_classes", "eval.every_epochs",
+    "checkpoint.", "loader.", "log.", "report.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_published_value(name):
+    found = dict(flatten(load(name)))
+    assert {key: found[key] for key in RECIPES[name]} == RECIPES[name]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_value_is_left_out(name):
+    """A new setting must be pinned here, or be named as one that no author gives or no method reads."""
+    left = [
+        key
+        for key, _ in flatten(load(name))
+        if key not in RECIPES[name] and not key.startswith((*OURS, *UNREAD[name]))
+    ]
+    assert left == []
+
+
+@pytest.mark.parametrize("name", ["cpn_voc", "cse_voc", "infer_cam_voc", "sc_cam_voc"])
+def test_a_classifier_trained_on_the_way_is_psas(name):
+    """The section `classifier` must take back what the method's own file changes."""
+    found = dict(flatten(classifier_config(load(name))))
+    wanted = {**RESNET38, **HEAD, **SGD, **AUGMENT, **PSA, "method": "cam", "eval.every_epochs": 0}
+    assert {key: found[key] for key in wanted} == wanted
+    assert sorted(found["cam.scales"]) == [0.5, 1.0, 1.5, 2.0]
+    assert found["eval.thresholds"][:30] == FIRST_30["eval.thresholds"]
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "epochs", "steps"),
+    [
+        ("cam_voc", 16, 15, 9915),
+        ("cpn_voc", 4, 8, 21160),
+        ("cse_voc", 8, 15, 19830),
+        ("sc_cam_voc", 16, 61, 40321),
+    ],
+)
+def test_number_of_steps(name, batch_size, epochs, steps):
+    """floor(images / batch) * epochs, by hand (section 3)."""
+    config = load(name)
+    assert (config.batch_size, config.total_epochs) == (batch_size, epochs)
+    assert steps_per_epoch(TRAIN_AUG, config.batch_size) * config.total_epochs == steps
+
+
+def test_sc_cams_rounds_end_where_the_authors_read_them():
+    """Epochs 30, 40 and 50 counted from 0, while the rate falls as if there were 61 (section 4.2)."""
+    config, epochs = load("sc_cam_voc"), []
+    for number in (1, 2, 3):
+        config.sc_cam.rounds = number
+        epochs.append(last_epoch(config))
+    assert epochs == [31, 41, 51]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_affinity_net_trains_on_train_aug_for_10576_steps(name):
+    config = load(name)
+    config.refinement = "random_walk"
+    chain = resolved(config)
+    assert (chain.dataset.infer_split, chain.dataset.eval_split) == ("train_aug", "train")
+    per_epoch = steps_per_epoch(TRAIN_AUG, chain.affinity.batch_size)
+    assert (per_epoch, per_epoch * chain.affinity.total_epochs) == (1322, 10576)
+
+
+@pytest.mark.parametrize("refinement", ["none", "crf"])
+def test_without_affinity_net_only_what_is_scored_is_inferred(refinement):
+    config = load("cam_voc")
+    config.refinement = refinement
+    assert resolved(config).dataset.infer_split == "train"
+    config.dataset.eval_split = "val"
+    assert resolved(config).dataset.infer_split == "val"
+    assert config.dataset.infer_split == "auto"  # the caller's own is left alone
+
+
+def test_a_split_that_is_named_is_taken():
+    config = load("cam_voc")
+    config.refinement, config.dataset.infer_split = "random_walk", "val"
+    assert resolved(config).dataset.infer_split == "val"
+
+
+def test_crf_presets():
+    """Sections 5 and 4.3 for CAMs; the others are those of the segmentation networks and of IRN."""
+    names = ("iterations", "gaussian_weight", "gaussian_sxy", "bilateral_weight", "bilateral_sxy",
+             "bilateral_srgb")  # fmt: skip
+    found = {
+        preset: tuple(dataclasses.asdict(settings)[name] for name in names)
+        for preset, settings in PRESETS.items()
+    }
+    assert found == {
+        "psa": (10, 3.0, 3.0, 10.0, 80.0, 13.0),
+        "cpn": (5, 3.0, 3.0, 10.0, 50.0, 13.0),
+        "irn": (10, 3.0, 3.0, 10.0, 50.0, 5.0),
+        "deeplab": (10, 3.0, 1.0, 4.0, 67.0, 3.0),
+        "seam_deeplab": (1, 3.0, 3.0, 10.0, 32.0, 13.0),
+        "afa": (10, 3.0, 3.0, 4.0, 64.0, 5.0),
+    }
