@@ -34,7 +34,7 @@ def stop_on_signals() -> Iterator[None]:
 
 def stop_requested() -> bool:
     """Whether a signal has asked to stop."""
-    return _requested > 0
+    return bool(_requested)
 
 
 def stop_here(saved: str) -> None:
