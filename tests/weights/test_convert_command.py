@@ -1,9 +1,15 @@
 """`python -m tools.convert_weights`, end to end."""
 
+import importlib.util
+import io
 import json
+import pickletools
+import re
 import subprocess
 import sys
+import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -12,8 +18,10 @@ from tests.helpers import torch_files as tf
 from tests.helpers.golden import GOLDEN, SHARED, names, state_dict
 from wsss_jax import weights
 from wsss_jax.convert.__main__ import main
+from wsss_jax.errors import CheckpointError
 from wsss_jax.training.checkpoints import restore
 from wsss_jax.weights.mapping import flatten
+from wsss_jax.weights.torch_writer import write_torch
 
 MXNET = GOLDEN / "mxnet" / "resnet38_legacy_v0.params"
 
@@ -39,12 +47,13 @@ def fails(capsys, *arguments, status=1):
 
 
 def test_there_and_back_is_bitwise(tmp_path, checkpoint, capsys):
-    """PyTorch -> our checkpoint -> safetensors -> npz."""
+    """PyTorch -> our checkpoint -> safetensors -> npz -> PyTorch."""
     wanted, source = checkpoint
     run(source, tmp_path / "ours")
     run(tmp_path / "ours", tmp_path / "back.safetensors", "--to=safetensors")
     run(tmp_path / "back.safetensors", tmp_path / "back.npz", "--to=npz")
-    for path in (tmp_path / "back.safetensors", tmp_path / "back.npz"):
+    run(tmp_path / "back.npz", tmp_path / "back.pth", "--to=pth")
+    for path in (tmp_path / "back.safetensors", tmp_path / "back.npz", tmp_path / "back.pth"):
         found = weights.read_tensors(path, verify=True)
         assert set(found) == set(wanted)
         for name, value in wanted.items():
@@ -57,6 +66,7 @@ def test_there_and_back_is_bitwise(tmp_path, checkpoint, capsys):
     assert "network  resnet38_cls" in out
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "back.npz",
+        "back.pth",
         "back.safetensors",
         "ours",
         "res38_cls.pth",
@@ -75,6 +85,98 @@ def test_the_checkpoint_is_one_that_training_restores(tmp_path):
     meta = json.loads((tmp_path / "ours" / "meta" / "metadata").read_text())
     assert meta["network"] == "resnet38_mxnet_a1"
     assert (meta["source"], meta["source_sha256"]) == (MXNET.name, weights.sha256(MXNET))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_pytorch_loads_what_is_written_for_it(tmp_path, dtype):
+    """With PyTorch where it is installed; its pickle machine, which has no such classes here, otherwise."""
+    dtype = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    base = state_dict("dev", names("resnet38_base", 64))
+    wanted = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in base.items()}
+    source = tf.write_zip(tmp_path / "a.pth", wanted)
+    run(source, tmp_path / "b.pth", "--to=pth")
+    found = weights.read_tensors(tmp_path / "b.pth", verify=True)
+    assert list(found) == list(wanted)
+    for name, value in wanted.items():
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
+        assert found[name].tobytes() == value.tobytes(), name
+    with zipfile.ZipFile(tmp_path / "b.pth") as archive:
+        assert archive.testzip() is None
+        named = {f"{m} {n}" for op, n_m, _ in pickletools.genops(archive.read("archive/data.pkl"))
+                 if op.name == "GLOBAL" for m, n in [n_m.split(" ")]}  # fmt: skip
+    storage = {"float16": "Half", "bfloat16": "BFloat16", "float32": "Float"}[np.dtype(dtype).name]
+    assert named == {
+        "collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch LongStorage",
+        f"torch {storage}Storage",
+    }  # fmt: skip
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        for name, tensor in torch.load(tmp_path / "b.pth", weights_only=True).items():
+            value = np.ascontiguousarray(wanted[name]).reshape(wanted[name].shape)
+            assert tuple(tensor.shape) == value.shape
+            assert tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes() == value.tobytes(), name
+
+
+def test_types_that_pytorch_cannot_store_are_refused():
+    with pytest.raises(CheckpointError, match=r"a.weight: PyTorch's files have no storage of uint32"):
+        write_torch(io.BytesIO(), {"a.weight": np.zeros(2, np.uint32)})
+
+
+def small(blocks, width=64):
+    """A classifier's state dict with other blocks than the published ones; the kept tensors are equal."""
+    plain = re.compile(r"b([2-5])_(\d+)\.")
+    published = state_dict("dev", names("resnet38_cls", width))
+    return {
+        name: value
+        for name, value in published.items()
+        if not (match := plain.match(name)) or int(match[2]) <= blocks[int(match[1]) - 2]
+    }
+
+
+def test_smaller_trunks_convert_there_and_back(tmp_path, capsys):
+    """As those of the demo, whose blocks are not the published ones."""
+    wanted = small((0, 0, 1, 0))
+    source = tf.write_zip(tmp_path / "small.pth", wanted)
+    run(source, tmp_path / "ours")
+    assert "network  resnet38_cls, blocks (0, 0, 1, 0) instead of the published (2, 2, 5, 2)" in (
+        capsys.readouterr().out
+    )
+    assert set(restore(tmp_path / "ours").variables["params"]["trunk"]) == {
+        "conv1a", "b2", "b3", "b4", "b4_1", "b5", "b6", "b7", "bn7"
+    }  # fmt: skip
+    run(tmp_path / "ours", tmp_path / "back.pth", "--to=pth")
+    found = weights.read_tensors(tmp_path / "back.pth")
+    assert list(found) == list(wanted)
+    assert all(found[name].tobytes() == value.tobytes() for name, value in wanted.items())
+    loaded = weights.load_foreign(tmp_path / "back.pth", "resnet38_cls", blocks=(0, 0, 1, 0))
+    np.testing.assert_array_equal(loaded["params"]["fc8"]["kernel"][0, 0].T, wanted["fc8.weight"][..., 0, 0])
+    with pytest.raises(CheckpointError, match=r"does not fit resnet38_cls: .*b2_1.bn_branch2a.weight"):
+        weights.load_foreign(tmp_path / "back.pth", "resnet38_cls")
+
+
+def test_a_block_in_part_or_out_of_order_is_no_network(tmp_path, capsys):
+    whole = small((1, 0, 0, 0))
+    renamed = {name.replace("b2_1.", "b2_2."): value for name, value in whole.items()}
+    message = fails(capsys, tf.write_zip(tmp_path / "b.pth", renamed), "--check")
+    assert "no known network has these tensors; the nearest is resnet38_cls: 10 missing: b2_1.bn_b" in message
+    del whole["b2_1.conv_branch2a.weight"]
+    message = fails(capsys, tf.write_zip(tmp_path / "a.pth", whole), "--check")
+    assert "the nearest is resnet38_cls: 1 missing: b2_1.conv_branch2a.weight" in message
+
+
+def test_a_run_and_its_networks_folder_stand_for_their_best_step(tmp_path, checkpoint, capsys):
+    """As --checkpoint and init_from take them."""
+    _, source = checkpoint
+    for step, score in ((10, 60.0), (20, 50.0)):
+        run(source, tmp_path / "run" / "checkpoints" / "er" / str(step))
+        path = tmp_path / "run" / "checkpoints" / "er" / str(step) / "meta" / "metadata"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "step": step, "score": score}))
+    for place in ("run", "run/checkpoints/er", "run/checkpoints/er/10"):
+        capsys.readouterr()
+        run(tmp_path / place, tmp_path / "out.npz", "--to=npz", "--overwrite")
+        assert f"{tmp_path / place}: checkpoint of wsss_jax, step 10, 229 tensors" in capsys.readouterr().out
+    assert "holds no checkpoint; give a run's folder" in fails(capsys, tmp_path, "--list")
 
 
 def test_damage_to_a_converted_checkpoint_is_noticed(tmp_path, capsys):

@@ -3,7 +3,7 @@
 Examples:
   python -m tools.convert_weights ilsvrc-cls_rna-a1_cls1000_ep-0001.params weights/resnet38
   python -m tools.convert_weights res38_cls.pth --list
-  python -m tools.convert_weights runs/cse_voc/checkpoints/er/19830 cse.safetensors --to=safetensors
+  python -m tools.convert_weights runs/cse_voc cse.pth --to=pth
 """
 
 if __name__ == "__main__":  # above the imports, so that Ctrl-C ends these with one line too
@@ -45,7 +45,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=STATUS,
     )
     parser.add_argument(
-        "source", metavar="SRC", help=".params, .pth, .safetensors, .npz or a checkpoint's folder"
+        "source",
+        metavar="SRC",
+        help="a .params, .pth, .safetensors or .npz file, a run's folder or one step of its checkpoints",
     )
     parser.add_argument(
         "destination", metavar="DST", nargs="?", help="what to write; not with --list or --check"

@@ -1,4 +1,4 @@
-"""Writes converted weights, whole or not at all: a checkpoint's folder, safetensors or `.npz`."""
+"""Writes converted weights, whole or not at all: a checkpoint's folder, safetensors, `.npz` or `.pth`."""
 
 import contextlib
 import json
@@ -17,6 +17,7 @@ from wsss_jax.errors import CheckpointError
 from wsss_jax.weights.mapping import Variables
 from wsss_jax.weights.npz_files import write_npz
 from wsss_jax.weights.safetensors_files import write_safetensors
+from wsss_jax.weights.torch_writer import write_torch
 
 _NO_HASH = "0" * 64  # as long as a hash
 
@@ -86,7 +87,7 @@ def _write_orbax(path: Path, variables: Variables, source: Source) -> None:
 
 def _write_safetensors(path: Path, variables: Variables, source: Source) -> None:
     """The header is in front, but holds the source's hash, which is still being computed: it is set last."""
-    write_safetensors(path, weights.from_variables(variables, str(source.network)), _facts(source, _NO_HASH))
+    write_safetensors(path, _tensors(variables, source), _facts(source, _NO_HASH))
     with path.open("r+b") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = stream.read(length).replace(_NO_HASH.encode(), source.sha256.encode())
@@ -96,7 +97,17 @@ def _write_safetensors(path: Path, variables: Variables, source: Source) -> None
 
 def _write_npz(path: Path, variables: Variables, source: Source) -> None:
     with path.open("wb") as stream:  # np.savez would append an extension
-        write_npz(stream, weights.from_variables(variables, str(source.network)))
+        write_npz(stream, _tensors(variables, source))
+
+
+def _write_torch(path: Path, variables: Variables, source: Source) -> None:
+    with path.open("wb") as stream:
+        write_torch(stream, _tensors(variables, source))
+
+
+def _tensors(variables: Variables, source: Source) -> dict[str, np.ndarray]:
+    """By PyTorch's names, in its layout."""
+    return weights.from_variables(variables, str(source.network), blocks=source.blocks)
 
 
 def _facts(source: Source, source_sha256: str) -> dict[str, str]:
@@ -113,4 +124,5 @@ WRITERS: dict[str, Callable[[Path, Variables, Source], None]] = {
     "orbax": _write_orbax,
     "safetensors": _write_safetensors,
     "npz": _write_npz,
+    "pth": _write_torch,
 }

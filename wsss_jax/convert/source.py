@@ -12,7 +12,8 @@ from etils import epath
 from wsss_jax import weights
 from wsss_jax.errors import CheckpointError
 from wsss_jax.weights.files import is_floating, release_pages
-from wsss_jax.weights.mapping import Variables, find_network
+from wsss_jax.weights.mapping import Variables, find_network, flatten
+from wsss_jax.weights.networks import Blocks
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Source:
     fresh: Collection[str] = ()
 
     @property
+    def blocks(self) -> Blocks:
+        """Of the network's trunk, told by the names."""
+        return weights.trunk_blocks(weights.torch_names(self.tensors, self.path))
+
+    @property
     def sha256(self) -> str:
         """Of the file; of a checkpoint, the digest that training saved with it. Waits until it is known."""
         return self.hashing.result()
@@ -47,17 +53,22 @@ class Source:
         if self.network is None:
             raise CheckpointError(self.problem)
         return weights.to_variables(
-            self.tensors, self.network, allow_missing=self.fresh, ignore=self.fresh, source=self.path
+            self.tensors,
+            self.network,
+            blocks=self.blocks,
+            allow_missing=self.fresh,
+            ignore=self.fresh,
+            source=self.path,
         )
 
 
 def read_source(
     path: str, network: str | None, *, fresh: Collection[str] = (), verify: bool = False
 ) -> Source:
-    """Reads a foreign file, or the folder of a checkpoint that training or this command wrote.
+    """Reads a foreign file, or a checkpoint that training or this command wrote.
 
     Args:
-      path: local or `gs://`.
+      path: local or `gs://`; of a checkpoint, one step of it, or a folder of which `step_folder` chooses one.
       network: a key of `NETWORKS`, or None to find it.
       fresh: heads that are left out, whether there or not.
       verify: compare the checksums inside a foreign file; a checkpoint's digest is always compared.
@@ -82,13 +93,16 @@ def read_source(
 
 
 def _read_checkpoint(path: str, network: str | None, fresh: Collection[str]) -> Source:
-    from wsss_jax.training.checkpoints import restore  # JAX and Orbax; foreign files do without
+    from wsss_jax.stages.networks import step_folder  # JAX and Orbax; foreign files do without
+    from wsss_jax.training.checkpoints import restore
 
-    restored = restore(path)
+    restored = restore(step_folder(path))
     network = network or weights.detect_variables(restored.variables, source=path)
-    tensors = weights.from_variables(restored.variables, network, source=path)
+    blocks = weights.trunk_blocks("/".join(name) for name, _ in flatten(restored.variables))
+    tensors = weights.from_variables(restored.variables, network, blocks=blocks, source=path)
     saved = _background(lambda: restored.meta["digest"]["variables"])
-    return Source(path, "checkpoint of wsss_jax", tensors, network, "", saved, fresh)
+    kind = f"checkpoint of wsss_jax, step {restored.step}"
+    return Source(path, kind, tensors, network, "", saved, fresh)
 
 
 def _background(work: Callable[[], str]) -> Future[str]:
@@ -108,9 +122,17 @@ def describe(source: Source) -> str:
             f"source   {source.path}: {source.kind}, {len(source.tensors)} tensors, {numbers:,} numbers",
             f"types    {', '.join(f'{count} {name}' for name, count in types.items())}",
             f"sha256   {source.sha256}",
-            f"network  {source.network or 'unknown: ' + source.problem}",
+            f"network  {_network(source)}",
         )
     )
+
+
+def _network(source: Source) -> str:
+    if source.network is None:
+        return f"unknown: {source.problem}"
+    if source.blocks == weights.PUBLISHED_BLOCKS:
+        return source.network
+    return f"{source.network}, blocks {source.blocks} instead of the published {weights.PUBLISHED_BLOCKS}"
 
 
 def list_tensors(source: Source) -> str:

@@ -99,7 +99,9 @@ def load_variables(
         variables = _without(restore(step_folder(place)).variables, ignore)
     else:
         optional = () if complete else network.heads
-        variables = load_foreign(place, network.state_dict, allow_missing=optional, ignore=ignore)
+        variables = load_foreign(
+            place, network.state_dict, blocks=network.blocks, allow_missing=optional, ignore=ignore
+        )
     if network.state_dict in _WITH_BACKGROUND and _is_ordinary(variables):
         variables = add_background(variables)
     missing = (head for head in network.heads if head not in variables["params"])

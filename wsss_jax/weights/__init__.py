@@ -9,13 +9,15 @@ from wsss_jax.weights.mapping import (
     detect_variables,
     from_variables,
     to_variables,
+    torch_names,
 )
-from wsss_jax.weights.networks import NETWORKS
+from wsss_jax.weights.networks import NETWORKS, PUBLISHED_BLOCKS, trunk_blocks
 from wsss_jax.weights.reading import FORMATS, file_format, read_tensors
 
 __all__ = [
     "FORMATS",
     "NETWORKS",
+    "PUBLISHED_BLOCKS",
     "add_background",
     "check_against",
     "detect_network",
@@ -30,4 +32,6 @@ __all__ = [
     "split_head",
     "take_fresh",
     "to_variables",
+    "torch_names",
+    "trunk_blocks",
 ]

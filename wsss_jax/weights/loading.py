@@ -9,6 +9,7 @@ import numpy as np
 
 from wsss_jax.weights.files import is_floating, owned
 from wsss_jax.weights.mapping import Variables, flatten, insert, to_variables
+from wsss_jax.weights.networks import PUBLISHED_BLOCKS, Blocks
 from wsss_jax.weights.reading import read_tensors
 
 _THREADS = 4
@@ -18,6 +19,7 @@ def load_foreign(
     path: str | os.PathLike[str],
     network: str,
     *,
+    blocks: Blocks = PUBLISHED_BLOCKS,
     fresh: Collection[str] = (),
     allow_missing: Collection[str] = (),
     ignore: Collection[str] = (),
@@ -29,6 +31,7 @@ def load_foreign(
       path: a local file or `gs://...`.
       network: a key of `networks.NETWORKS`; the file may be another one's as far as the arguments below
         allow.
+      blocks: of its trunk, where they are not the published ones.
       fresh: heads (`fc8`) that are left out whether the file has them or not; the caller initialises them.
       allow_missing: heads that are used if the file has them.
       ignore: modules of the file that the network lacks and that are left out (`fc8` on the way to SC-CAM's
@@ -46,7 +49,9 @@ def load_foreign(
     tensors = read_tensors(path)
     source = os.fspath(path)
     missing = [*fresh, *allow_missing]
-    views = to_variables(tensors, network, allow_missing=missing, ignore=[*fresh, *ignore], source=source)
+    views = to_variables(
+        tensors, network, blocks=blocks, allow_missing=missing, ignore=[*fresh, *ignore], source=source
+    )
     return own(views, dtype)
 
 

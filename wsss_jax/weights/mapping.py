@@ -5,13 +5,23 @@ dictionary with PyTorch's names and layouts. Nothing here copies numbers on the 
 transposed views.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from wsss_jax.errors import CheckpointError
-from wsss_jax.weights.networks import MXNET_DROPPED, NETWORKS, Entry, Network, mxnet_names
+from wsss_jax.weights.networks import (
+    MXNET_DROPPED,
+    NETWORKS,
+    PUBLISHED_BLOCKS,
+    Blocks,
+    Entry,
+    Network,
+    mxnet_names,
+    trunk_blocks,
+)
 
 Variables = dict[str, Any]
 _COLLECTIONS = ("params", "batch_stats")
@@ -22,6 +32,7 @@ def to_variables(
     tensors: Mapping[str, np.ndarray],
     network: str,
     *,
+    blocks: Blocks = PUBLISHED_BLOCKS,
     allow_missing: Collection[str] = (),
     ignore: Collection[str] = (),
     source: str = "tensors",
@@ -32,6 +43,7 @@ def to_variables(
       tensors: by name, as `read_tensors` gives them; MXNet's names, `arg:`/`aux:` and `module.` are
         understood.
       network: a key of `NETWORKS`.
+      blocks: of its trunk, where they are not the published ones.
       allow_missing: top-level modules (`fc8`) that the file need not have.
       ignore: modules (`fc8`) or tensors that are left out if the file has them.
       source: what messages call the tensors.
@@ -46,7 +58,7 @@ def to_variables(
     """
     found = torch_names(tensors, source)
     found = {name: value for name, value in found.items() if not _is_under(name, ignore)}
-    entries = {entry.torch: entry for entry in find_network(network).entries()}
+    entries = {entry.torch: entry for entry in find_network(network, blocks).entries()}
     missing = [
         name
         for name, entry in entries.items()
@@ -61,7 +73,11 @@ def to_variables(
 
 
 def from_variables(
-    variables: Mapping[str, Any], network: str, *, source: str = "variables"
+    variables: Mapping[str, Any],
+    network: str,
+    *,
+    blocks: Blocks = PUBLISHED_BLOCKS,
+    source: str = "variables",
 ) -> dict[str, np.ndarray]:
     """Turns variables into a state dict that the references load strictly.
 
@@ -69,6 +85,7 @@ def from_variables(
       variables: {"params": ..., "batch_stats": ...}, exactly those of the network; other collections are not
         allowed.
       network: a key of `NETWORKS`; `resnet38_mxnet_a1` gives PyTorch's names too.
+      blocks: of its trunk, where they are not the published ones.
       source: what messages call the variables.
 
     Returns:
@@ -79,7 +96,7 @@ def from_variables(
       CheckpointError: variables are missing or unexpected (all are listed), or the network is unknown.
     """
     leaves = dict(flatten(variables))
-    entries = list(find_network(network).entries())
+    entries = list(find_network(network, blocks).entries())
     wanted = {entry.path for entry in entries if entry.path}
     missing = ["/".join(path) for path in wanted - leaves.keys()]
     unexpected = ["/".join(path) for path in leaves.keys() - wanted]
@@ -91,7 +108,9 @@ def from_variables(
 
 
 def detect_network(tensors: Mapping[str, np.ndarray], *, source: str = "tensors") -> str:
-    """The network that has exactly these tensors; of several with equal names the first in `NETWORKS`.
+    """The network that has exactly these tensors, whatever blocks its trunk has.
+
+    Of several with equal names it is the first in `NETWORKS`; `networks.trunk_blocks` tells the blocks.
 
     Raises:
       CheckpointError: there is none; the message tells the nearest and how it differs.
@@ -109,7 +128,8 @@ def detect_variables(variables: Mapping[str, Any], *, source: str = "variables")
 
 def _detect(found: set[str], name_of: Callable[[Entry], str], source: str) -> str:
     differences = {}
-    for name, network in NETWORKS.items():
+    for name in NETWORKS:
+        network = find_network(name, trunk_blocks(found))
         needed = {name_of(entry) for entry in network.entries() if entry.path}
         every = {name_of(entry) for entry in network.entries()}
         if needed <= found <= every:
@@ -185,15 +205,15 @@ def insert(tree: Variables, path: tuple[str, ...], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def find_network(name: str) -> Network:
-    """The network of that name.
+def find_network(name: str, blocks: Blocks = PUBLISHED_BLOCKS) -> Network:
+    """The network of that name, with these plain blocks in its trunk.
 
     Raises:
       CheckpointError: there is none; the message lists them.
     """
     if name not in NETWORKS:
         raise CheckpointError(f"unknown network {name!r}; known are {', '.join(sorted(NETWORKS))}")
-    return NETWORKS[name]
+    return dataclasses.replace(NETWORKS[name], blocks=blocks)
 
 
 def _from_mxnet(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:

@@ -5,9 +5,12 @@ paths mirror PyTorch's names, with the trunk under `trunk/` and the heads at the
 line in `NETWORKS`.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+Blocks = tuple[int, int, int, int]
+PUBLISHED_BLOCKS: Blocks = (2, 2, 5, 2)  # plain blocks after the first one of b2, b3, b4 and b5
 MXNET_DROPPED = ("linear1000.weight", "linear1000.bias")  # ImageNet's classifier, which no method uses
 
 # Convolutions, depthwise and grouped ones too: PyTorch (out, in / groups, kh, kw), Flax (kh, kw, in / groups,
@@ -29,6 +32,7 @@ _LEAVES: dict[str, tuple[tuple[str, str | None, str, tuple[int, ...] | None], ..
         ("num_batches_tracked", None, "", None),
     ),
 }
+_PLAIN_BLOCK = re.compile(r"(?:^|[./])b([2-5])_(\d+)[./]")
 _MXNET_LEAVES = {
     "conv": (("arg", "weight", "weight"),),
     "batch_norm": (
@@ -76,11 +80,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class Network:
-    """A network's modules in the order of the state dict, and whether wsss_jax can already build it."""
+    """A ResNet-38 with what is on top of it, in the order of the state dict.
+
+    Attributes:
+      name: a key of `NETWORKS`.
+      head: the modules after the trunk.
+      prefix: what PyTorch's names of the trunk have in front.
+      implemented: whether wsss_jax can already build it.
+      blocks: plain blocks after the first one of b2, b3, b4 and b5, as in `models.resnet38`.
+    """
 
     name: str
-    modules: tuple[Module, ...]
+    head: tuple[Module, ...] = ()
+    prefix: str = ""
     implemented: bool = False
+    blocks: Blocks = PUBLISHED_BLOCKS
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        """All modules, in the order of the state dict."""
+        return _resnet38_trunk(self.prefix, self.blocks) + self.head
 
     def entries(self) -> Iterator[Entry]:
         """Every tensor, in the order of the state dict."""
@@ -98,6 +117,13 @@ def network(name: str) -> Network:
       KeyError: there is none; `NETWORKS` lists them.
     """
     return NETWORKS[name]
+
+
+def trunk_blocks(names: Iterable[str]) -> Blocks:
+    """The plain blocks of b2, b3, b4 and b5 that occur in names, PyTorch's or Flax's."""
+    found = {match.groups() for name in names for match in _PLAIN_BLOCK.finditer(name)}
+    b2, b3, b4, b5 = (sum(stage == wanted for stage, _ in found) for wanted in "2345")
+    return b2, b3, b4, b5
 
 
 def mxnet_names() -> dict[str, str]:
@@ -119,11 +145,11 @@ def _mxnet_module(torch: str) -> str:
     return f"{'res' if kind == 'conv' else 'bn'}{stage}{'b' + number if number else 'a'}_{branch}"
 
 
-def _resnet38_trunk(prefix: str = "") -> tuple[Module, ...]:
-    """psa's ResNet-38: conv1a, 17 blocks, bn7; `prefix` is what PyTorch's names have in front."""
+def _resnet38_trunk(prefix: str = "", blocks: Blocks = PUBLISHED_BLOCKS) -> tuple[Module, ...]:
+    """psa's ResNet-38: conv1a, 17 blocks if published, bn7."""
     names = [("conv1a", "conv")]
-    for stage, blocks in ((2, 3), (3, 3), (4, 6), (5, 3)):
-        for number in range(blocks):
+    for stage, plain in zip((2, 3, 4, 5), blocks, strict=True):
+        for number in range(1 + plain):
             block = f"b{stage}_{number}" if number else f"b{stage}"
             names += [(f"{block}.{layer}", kind) for layer, kind in _block(2, shortcut=number == 0)]
     for stage in (6, 7):
@@ -142,7 +168,7 @@ def _block(depth: int, shortcut: bool) -> Iterator[tuple[str, str]]:
 
 def _resnet38(name: str, *heads: str, implemented: bool = False) -> Network:
     """psa's trunk and bias-free convolutions at the top."""
-    return Network(name, _resnet38_trunk() + tuple(Module(h, h, "conv") for h in heads), implemented)
+    return Network(name, tuple(Module(h, h, "conv") for h in heads), implemented=implemented)
 
 
 def _largefov(name: str) -> Network:
@@ -154,7 +180,7 @@ def _largefov(name: str) -> Network:
         Module("bn_fov2", "bn_fov2", "batch_norm"),
         Module("cls_conv", "cls_conv", "conv_bias"),
     )
-    return Network(name, _resnet38_trunk("backbone.") + head)
+    return Network(name, head, prefix="backbone.")
 
 
 # Where two networks have the same tensors, the first is the one that is detected.

@@ -9,7 +9,7 @@ import numpy as np
 from wsss_jax.weights.files import BFLOAT16, WeightFile
 from wsss_jax.weights.pickles import Callee, RefusedError, check_key, unpickle
 
-_STORAGE_TYPES = {
+STORAGE_TYPES = {
     "DoubleStorage": np.dtype(np.float64),
     "FloatStorage": np.dtype(np.float32),
     "HalfStorage": np.dtype(np.float16),
@@ -229,7 +229,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _exactly(_parameter, 1),
     ("torch._tensor", "_rebuild_from_type_v2"): _SUBCLASS,
     ("torch.storage", "UntypedStorage"): StorageType(np.dtype(np.uint8)),
-    **{("torch", name): StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()},
-    **{("torch.cuda", name): StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()},
+    **{("torch", name): StorageType(dtype) for name, dtype in STORAGE_TYPES.items()},
+    **{("torch.cuda", name): StorageType(dtype) for name, dtype in STORAGE_TYPES.items()},
     **{("torch", name): StorageType(dtype) for name, dtype in _DTYPES.items()},
 }
