@@ -11,20 +11,29 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
+from tests.helpers.golden import GOLDEN
 from tests.helpers.networks import narrow_variables
 from wsss_jax import cam
 from wsss_jax.cam import CamModel, CamResult
 from wsss_jax.config import defaults
+from wsss_jax.convert.__main__ import main as convert
 from wsss_jax.data.transforms import rescale
+from wsss_jax.data.voc import CLASSES as VOC
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
 from wsss_jax.files import file_name
 from wsss_jax.methods import make_method
 from wsss_jax.ops.normalise import max_normalise, normalise_images
 from wsss_jax.ops.resize import resize_bilinear
+from wsss_jax.predictor.result import write_result
+from wsss_jax.refine.folder import pair_files
+from wsss_jax.refine.maps import read_maps
 from wsss_jax.training.checkpoints import Checkpoints
+from wsss_jax.weights import from_variables
 from wsss_jax.weights.mapping import flatten
+from wsss_jax.weights.torch_writer import write_torch
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("bird", "cat", "dog", "person")
@@ -138,6 +147,22 @@ def test_predicted_classes_are_those_over_one_half_or_the_likeliest(method, work
         assert likely == (("bird", "dog") if 1 in signs else ())
         assert found.classes == (likely or (max(found.scores, key=found.scores.get),))
         assert len(found.cam) == len(found.keys) == len(found.classes)
+
+
+def test_a_list_of_pictures_gives_a_list(model, image):
+    pictures = [image, Image.fromarray(image[::-1].copy())]
+    for given in (pictures, tuple(pictures)):
+        found = model(given, classes=["dog", "cat"])
+        assert type(found) is list
+        for picture, one in zip(pictures, found, strict=True):
+            np.testing.assert_array_equal(one.cam, model(picture, classes=["cat", "dog"]).cam)
+    assert model([]) == []
+
+
+def test_predicted_names_are_those_over_one_half_from_the_highest():
+    scores = {"bird": 0.6, "cat": 0.5, "dog": 0.9, "person": 0.2}
+    assert result(scores=scores).predicted == ("dog", "bird")
+    assert result(scores=dict.fromkeys(scores, 0.5)).predicted == ()
 
 
 def test_every_kind_of_picture_gives_the_same(model, image, tmp_path):
@@ -273,10 +298,100 @@ def test_no_such_checkpoint(tmp_path):
 
 
 def test_folder_or_file_without_checkpoint(tmp_path):
-    (tmp_path / "file").write_text("no")
-    for path in (tmp_path, tmp_path / "file"):
-        with pytest.raises(CheckpointError, match=f"{path}: holds no checkpoint"):
-            CamModel.load(path)
+    (tmp_path / "file").write_text("no checkpoint")
+    with pytest.raises(CheckpointError, match=f"{tmp_path}: holds no checkpoint"):
+        CamModel.load(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{tmp_path / 'file'}: offset 0: is a text"):
+        CamModel.load(tmp_path / "file")
+
+
+# --- bare files of weights
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory, workdir):
+    """What the run's best step becomes as files that other programs read."""
+    folder = tmp_path_factory.mktemp("bare")
+    for form in ("pth", "safetensors", "npz"):
+        convert([str(workdir), str(folder / f"a.{form}"), f"--to={form}"])
+    convert([str(folder / "a.pth"), str(folder / "converted")])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.npz", "converted"])
+def test_bare_weights_give_the_maps_of_the_run_that_they_are_from(bare, model, image, name):
+    """The converter's folder has no description either."""
+    loaded = CamModel.load(bare / name, class_names=CLASSES, scales=(1.0,), flip=False)
+    assert loaded.classes == CLASSES
+    assert loaded.about == (
+        f"resnet38_cls from {bare / name}, 4 classes; could as well be cse_net_er of OC-CSE: --network tells"
+    )
+    wanted, found = model(image, class_filter="all"), loaded(image, class_filter="all")
+    np.testing.assert_array_equal(found.cam, wanted.cam)
+    assert found.scores == wanted.scores
+
+
+@pytest.mark.parametrize(
+    ("state_dict", "name", "classes"),
+    [
+        ("cse_net_er", "cse", 20),
+        ("sccam_k10", "sc_cam", 20),
+        ("cpn", "cpn", 3),
+        ("infercam_seam", "seam", 20),
+    ],
+)
+def test_every_network_with_maps_is_known(tmp_path, config, state_dict, name, classes):
+    """Method, width, blocks, classes and sub-categories come from the names and shapes alone."""
+    settings = ConfigDict(config.to_dict())
+    settings.method, settings.sc_cam.k = name, 3
+    method = make_method(settings, classes)
+    variables = narrow_variables(method)[method.trained]
+    with (tmp_path / "a.pth").open("wb") as file:
+        write_torch(file, from_variables(variables, state_dict, blocks=(0, 0, 1, 0)))
+    names = [f"c{i}" for i in range(classes)] if classes != 20 else None
+    network = state_dict if name == "cse" else None
+    loaded = CamModel.load(tmp_path / "a.pth", network=network, class_names=names)
+    assert loaded.classes == (VOC if names is None else tuple(names))
+    assert loaded.about.startswith(f"{state_dict} from {tmp_path / 'a.pth'}, {classes} classes")
+    assert loaded.about.endswith("; named as VOC's") == (names is None)
+    assert loaded._program._method == method
+    np.testing.assert_array_equal(
+        loaded._variables[method.trained]["params"]["trunk"]["conv1a"]["kernel"],
+        variables["params"]["trunk"]["conv1a"]["kernel"],
+    )
+
+
+def test_dilations_of_a_file_are_what_the_user_says(bare):
+    models = [CamModel.load(bare / "a.pth", class_names=CLASSES, dilations=d) for d in (None, (1, 2, 2))]
+    assert [m._program._method.network.dilations for m in models] == [(2, 4, 4), (1, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"a.pth has 4 classes without names; name them in its order: --class_names"),
+        ({"class_names": CLASSES[:3]}, r"--class_names: 3 different names, .*a.pth needs 4"),
+        ({"class_names": (*CLASSES[:3], "cat")}, r"--class_names: 3 different names, .*a.pth needs 4"),
+        ({"network": "cpn"}, r"a.pth: does not fit cpn: 4 missing: f8_3.weight"),
+        ({"network": "vgg"}, r"unknown network 'vgg'; known are"),
+    ],
+)
+def test_bare_weights_that_cannot_be_used(bare, options, message):
+    with pytest.raises(UserError, match=message):
+        CamModel.load(bare / "a.pth", **options)
+
+
+def test_networks_without_maps_are_named(tmp_path):
+    convert([str(GOLDEN / "mxnet" / "resnet38_legacy_v0.params"), str(tmp_path / "a.npz"), "--to=npz"])
+    with pytest.raises(
+        CheckpointError, match=r"a.npz: resnet38_base makes no class activation maps; networks"
+    ):
+        CamModel.load(tmp_path / "a.npz")
+
+
+def test_a_run_says_itself_what_it_is(workdir):
+    with pytest.raises(ConfigError, match="says itself which network and classes it has"):
+        CamModel.load(workdir, class_names=CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +484,7 @@ def test_scores_are_printed_from_the_highest(model, pictures, tmp_path, capsys):
 )
 def test_class_names_become_files_of_their_folder(tmp_path, name):
     found = result(classes=(name, "other"))
-    names = cam.write_result(found, tmp_path / "deep" / "folder")
+    names = write_result(found, tmp_path / "deep" / "folder")
     assert sorted(
         p.relative_to(tmp_path / "deep" / "folder").as_posix() for p in tmp_path.rglob("*.png")
     ) == sorted(names)
@@ -410,17 +525,59 @@ def test_not_a_picture(pictures, tmp_path):
         cam.run([*pictures, str(tmp_path / "notes.jpg")], not_loaded, out=tmp_path / "cams")
 
 
-def test_a_folder_is_not_a_picture(tmp_path):
-    with pytest.raises(DataError, match="is a folder; give its pictures"):
+def test_folders_stand_for_their_pictures(model, pictures, tmp_path, capsys):
+    for name in ("notes.txt", ".hidden.png", "below/three.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(pictures[0], tmp_path / name)
+    shutil.copy(pictures[0], tmp_path / "below" / "Four.JPG")
+    run([str(tmp_path), str(tmp_path / "below")], model, tmp_path / "cams", classes=["dog"])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    wanted = ["one.png", "two.png", "below/Four.JPG", "below/three.png"]
+    assert [line.split(":")[0] for line in lines] == [str(tmp_path / name) for name in wanted]
+    assert {p.name for p in (tmp_path / "cams").iterdir()} == {"one", "two", "Four", "three"}
+
+
+def test_a_folder_without_pictures(tmp_path):
+    with pytest.raises(DataError, match="there are no pictures in this folder"):
         cam.run([str(tmp_path)], not_loaded, out=tmp_path / "cams")
+
+
+def test_scores_are_written_as_the_runs_are(model, pictures, tmp_path, image, capsys):
+    run(pictures, model, tmp_path / "cams", classes=["dog", "bird"], scores=True)
+    assert capsys.readouterr().out.splitlines()[1].endswith(f"overlay.png; {tmp_path / 'cams' / 'one.npz'}")
+    for stem, pixels in (("one", image), ("two", image[::-1])):
+        wanted = model(np.ascontiguousarray(pixels), classes=["bird", "dog"])
+        keys, maps = read_maps(tmp_path / "cams" / f"{stem}.npz", stem, image.shape[:2])
+        np.testing.assert_array_equal(keys, [0, 2])
+        np.testing.assert_array_equal(maps, wanted.cam)
+        assert (keys.dtype, maps.dtype) == (np.int32, np.float32)
+    pairs = pair_files(tmp_path, tmp_path / "cams")  # as `wsss_jax.refine --images --cams` finds them
+    assert {i: pair.image.name for i, pair in pairs.files.items()} == {"one": "one.png", "two": "two.png"}
+
+
+def test_a_picture_of_no_class_says_so(method, workdir, pictures, tmp_path, capsys):
+    variables = narrow_variables(method, 0)["classifier"]
+    kernel = variables["params"]["fc8"]["kernel"]  # conv6 >= 0, so the kernel's sign is the logit's
+    variables["params"]["fc8"]["kernel"] = -np.abs(kernel) * [1e-3, 1, 1, 1]
+    unsure = CamModel(method, {"classifier": variables}, CLASSES, scales=(1,), flip=False)
+    run(pictures[:1], unsure, tmp_path / "cams")
+    bird = unsure(pictures[0]).scores["bird"]
+    line = capsys.readouterr().out.splitlines()[1]
+    assert f"{pictures[0]}: no class reaches 0.5; the highest is bird {bird:.2f}, which is shown; " in line
+    run(pictures[:1], unsure, tmp_path / "cams", classes=["cat"])  # wanted, whatever its probability
+    assert "no class" not in capsys.readouterr().out
 
 
 def test_truncated_picture(model, tmp_path, image):
     Image.fromarray(image).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
-    with pytest.raises(DataError, match=r"cut.png cannot be decoded") as error:
-        run([str(tmp_path / "cut.png")], model, tmp_path / "cams")
+    Image.fromarray(image).save(tmp_path / "whole.png")
+    with pytest.raises(
+        DataError, match=r"1 of 2 pictures are not done: .*cut.png cannot be decoded"
+    ) as error:
+        run([str(tmp_path / "cut.png"), str(tmp_path / "whole.png")], model, tmp_path / "cams")
     assert "\n" not in str(error.value)
+    assert (tmp_path / "cams" / "whole" / "labels.png").exists()
 
 
 def test_folder_that_cannot_be_written(pictures, tmp_path):
@@ -463,7 +620,8 @@ def test_command_end_to_end(workdir, pictures, tmp_path):
     ("arguments", "message"),
     [
         (["--checkpoint=x"], "no picture given"),
-        (["a.png"], "--checkpoint: give a run's folder"),
+        (["a.png"], "--checkpoint: give a run's folder, or a file of weights"),
+        (["a.png", "--checkpoint=x", "--dilations=1,two,3"], "--dilations=1,two,3: wanted numbers"),
         (["a.png", "--checkpoint=x", "--classes=dog", "--class_filter=all"], "give one of them"),
         (["a.png", "--checkpoint=x", "--scales=1,big"], "--scales=1,big: wanted numbers"),
         (["a.png", "--checkpoint=x", "--threshold=2"], "--threshold=2"),
@@ -483,10 +641,8 @@ def test_command_line_errors_are_one_line(arguments, message):
 def test_missing_checkpoint_is_one_line(pictures, tmp_path):
     done = command(pictures[0], f"--checkpoint={tmp_path / 'none'}", f"--out={tmp_path / 'cams'}")
     assert (done.returncode, done.stdout) == (1, "")
-    assert (
-        done.stderr
-        == f"Error: {tmp_path / 'none'}: there is no such checkpoint; give the folder of a run, say\n"
-    )
+    reason = "there is no such checkpoint; give a run's folder or a file of weights"
+    assert done.stderr == f"Error: {tmp_path / 'none'}: {reason}\n"
 
 
 def test_help_is_quick_and_needs_no_jax():

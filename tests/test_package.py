@@ -24,7 +24,7 @@ ORDER = (
     ("refine",),
     ("methods", "report"),
     ("stages", "flags"),
-    ("convert",),
+    ("convert", "predictor"),
     ("main", "cam"),
 )
 RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}

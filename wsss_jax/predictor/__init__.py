@@ -1,0 +1,1 @@
+"""A trained network that is shown pictures of one's own."""

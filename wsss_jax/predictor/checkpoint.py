@@ -1,0 +1,190 @@
+"""From a checkpoint of a run, or a bare file of weights, to a method, its weights and its classes' names."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wsss_jax import weights
+from wsss_jax.data.voc import CLASSES as VOC_CLASSES
+from wsss_jax.errors import CheckpointError, ConfigError
+from wsss_jax.weights.loading import own
+from wsss_jax.weights.mapping import flatten
+
+# JAX is imported inside functions, so that the command's `--help` does not take seconds.
+
+# State dict -> the method that makes its maps. `cse_net_er` has the names of `resnet38_cls`, and only the
+# user knows which of them a file is; their maps differ by where the ReLU stands.
+METHODS = {
+    "resnet38_cls": "cam",
+    "cse_net_er": "cse",
+    "sccam_k10": "sc_cam",
+    "cpn": "cpn",
+    "infercam_seam": "seam",
+}
+_WITH_BACKGROUND = ("cpn", "infercam_seam")
+_SAME_NAMES = ("resnet38_cls", "cse_net_er")
+_PUBLISHED_CONV1A = 64  # channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class BareFile:
+    """What a file of nothing but weights does not say of itself.
+
+    Attributes:
+      network: its state dict, a key of `METHODS`; None to tell it by the tensors' names.
+      class_names: its classes in their order; None for VOC's, if there are 20.
+      dilations: of its trunk, see `models.resnet38`; None for the published ones.
+    """
+
+    network: str | None = None
+    class_names: Sequence[str] | None = None
+    dilations: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A method, the weights of the network that makes its maps, and what people should know of them."""
+
+    method: Any
+    variables: dict[str, Any]
+    classes: tuple[str, ...]
+    about: str
+
+
+def load(checkpoint: str | os.PathLike[str], bare: BareFile) -> Loaded:
+    """Loads a checkpoint, and sets JAX's precision and compilation cache as its configuration says.
+
+    Args:
+      checkpoint: a run's folder, its `checkpoints/<network>` or one step of them, of which the best step is
+        taken; a folder that `wsss_jax.convert` wrote; or a `.pth`, `.params`, `.safetensors` or `.npz` file.
+      bare: for the last two.
+
+    Raises:
+      CheckpointError: there is none, it is damaged, or of a network that makes no maps.
+      ConfigError: the classes of a bare file have no names, or what a run itself says was given.
+    """
+    from etils import epath
+
+    path = epath.Path(checkpoint).expanduser()  # also gs://...
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: there is no such checkpoint; give a run's folder or a file of weights"
+        )
+    if not path.is_dir():
+        return _from_file(path, bare)
+
+    from wsss_jax.stages.networks import step_folder
+    from wsss_jax.training.checkpoints import restore
+
+    folder = step_folder(path)
+    restored = restore(folder)
+    if "config" not in restored.meta and "source" in restored.meta:  # converted from a file of weights
+        return _from_weights(restored.variables, str(folder), bare)
+    if bare != BareFile():
+        raise ConfigError(
+            f"{folder} says itself which network and classes it has; --network, --class_names and "
+            "--dilations are for files of nothing but weights"
+        )
+    return _from_training(restored, folder)
+
+
+def _from_training(restored: Any, folder: Any) -> Loaded:
+    config, classes, network = _description(restored.meta, folder)
+    method = _made(config, classes, restored.variables, str(folder))
+    if network != method.trained:
+        raise CheckpointError(f"{folder}: holds {network!r}, but {config.method} trains {method.trained!r}")
+    about = f"{network} of the method {config.method}, step {restored.step}, {len(classes)} classes"
+    return Loaded(method=method, variables={network: restored.variables}, classes=classes, about=about)
+
+
+def _from_file(path: Any, bare: BareFile) -> Loaded:
+    tensors = weights.read_tensors(path)
+    network = bare.network or weights.detect_network(tensors, source=str(path))
+    blocks = weights.trunk_blocks(weights.torch_names(tensors, str(path)))
+    variables = weights.to_variables(tensors, network, blocks=blocks, source=str(path))
+    return _from_weights(own(variables, np.float32), str(path), bare)
+
+
+def _from_weights(variables: dict[str, Any], source: str, bare: BareFile) -> Loaded:
+    """Tells the method and its sizes by names and shapes of the weights."""
+    from wsss_jax.config import defaults
+
+    network = bare.network or weights.detect_variables(variables, source=source)
+    if network not in METHODS:
+        raise CheckpointError(
+            f"{source}: {network} makes no class activation maps; networks that do are {', '.join(METHODS)}"
+        )
+    config, params = defaults(), variables["params"]
+    config.method = METHODS[network]
+    config.model.width = params["trunk"]["conv1a"]["kernel"].shape[-1] / _PUBLISHED_CONV1A
+    config.model.blocks = weights.trunk_blocks("/".join(name) for name, _ in flatten(variables))
+    if bare.dilations is not None:
+        config.model.dilations = tuple(bare.dilations)
+    if network == "sccam_k10":
+        count = params["fc8_20"]["kernel"].shape[-1]
+        config.sc_cam.k = max(1, params["fc8_200"]["kernel"].shape[-1] // max(1, count))
+    else:
+        count = params["fc8"]["kernel"].shape[-1] - (network in _WITH_BACKGROUND)
+    classes = _class_names(count, bare.class_names, source)
+    method = _made(config, classes, variables, source)
+    about = f"{network} from {source}, {count} classes{_guesses(network, bare)}"
+    return Loaded(method=method, variables={method.trained: variables}, classes=classes, about=about)
+
+
+def _guesses(network: str, bare: BareFile) -> str:
+    """What nothing in the file says, in words."""
+    guessed = [] if bare.class_names is not None else ["named as VOC's"]
+    if bare.network is None and network in _SAME_NAMES:
+        guessed.append("could as well be cse_net_er of OC-CSE: --network tells")
+    return "".join(f"; {text}" for text in guessed)
+
+
+def _class_names(count: int, given: Sequence[str] | None, source: str) -> tuple[str, ...]:
+    if count < 1:
+        raise CheckpointError(f"{source}: its head has no classes")
+    if given is None and count == len(VOC_CLASSES):
+        return VOC_CLASSES
+    if given is None:
+        raise ConfigError(
+            f"{source} has {count} classes without names; name them in its order: --class_names"
+        )
+    if len(given) != count or len(set(given)) != count:
+        raise ConfigError(f"--class_names: {len(set(given))} different names, {source} needs {count}")
+    return tuple(given)
+
+
+def _made(config: Any, classes: Sequence[str], variables: Mapping[str, Any], source: str) -> Any:
+    """The method; CheckpointError if the weights are not those of its network."""
+    from wsss_jax.methods import make_method
+    from wsss_jax.stages.devices import configure_jax
+    from wsss_jax.training.initial import variable_shapes
+
+    configure_jax(config)
+    method = make_method(config, len(classes))
+    weights.check_against(variables, variable_shapes(method.networks[method.trained]), source=source)
+    return method
+
+
+def _description(meta: Mapping[str, Any], folder: Any) -> tuple[Any, tuple[str, ...], str]:
+    """Configuration, classes and network of a checkpoint.
+
+    Settings that this version has and that of the checkpoint had not get their defaults.
+    """
+    from wsss_jax.config import defaults, validate
+
+    config = defaults()
+    try:
+        with config.unlocked():
+            config.update(json.loads(meta["config"]))
+        validate(config)
+        return config, tuple(meta["classes"]), meta["network"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever the JSON holds
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise CheckpointError(
+            f"{folder}: its description cannot be used ({reason}); "
+            "give a checkpoint that wsss_jax.main has saved"
+        ) from error

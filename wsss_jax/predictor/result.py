@@ -1,0 +1,96 @@
+"""What a network sees in one picture, and the files that it becomes."""
+
+import difflib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wsss_jax.errors import ConfigError
+from wsss_jax.files import file_name, write_whole
+from wsss_jax.report.overlay import cam_overlay, label_overlay, palette_png
+
+THRESHOLD = 0.15
+_PREDICTED_FROM = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CamResult:
+    """What a network sees in one picture.
+
+    Attributes:
+      image: uint8[H, W, 3], the picture as it was looked at: upright and RGB.
+      cam: float32[K, H, W], 0..1, a map for each of the chosen classes, in the order of `classes`.
+      keys: int32[K], their 0-based indices, ascending.
+      classes: their K names.
+      scores: probability, 0..1, of every class that the network knows, by name.
+    """
+
+    image: np.ndarray
+    cam: np.ndarray
+    keys: np.ndarray
+    classes: tuple[str, ...]
+    scores: Mapping[str, float]
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """The classes that the network is surer of than not, p > 0.5, the likeliest first; often none."""
+        order = sorted(self.scores, key=lambda name: -self.scores[name])
+        return tuple(name for name in order if self.scores[name] > _PREDICTED_FROM)
+
+    def labels(self, threshold: float = THRESHOLD) -> np.ndarray:
+        """uint8[H, W]: the best class's index + 1 where its map exceeds the threshold, else 0."""
+        best = self.keys.astype(np.uint8)[self.cam.argmax(axis=0)] + np.uint8(1)
+        return np.where(self.cam.max(axis=0) > np.float32(threshold), best, np.uint8(0))
+
+    def overlay(self, name: str) -> Image.Image:
+        """The map of one class over the picture; ConfigError if it is not one of `classes`."""
+        (index,) = class_indices([name], self.classes)
+        return Image.fromarray(cam_overlay(self.image, self.cam[index]))
+
+    def label_overlay(self, threshold: float = THRESHOLD) -> Image.Image:
+        """The labels over the picture, in VOC's colours."""
+        return Image.fromarray(label_overlay(self.image, self.labels(threshold)))
+
+
+def write_result(result: CamResult, folder: str | Path, threshold: float = THRESHOLD) -> list[str]:
+    """Writes a picture's maps and labels and returns the names of the files; RunError if that cannot be."""
+    folder = Path(folder)
+    files = {f"cam_{file_name(name)}.png": _png(result.overlay(name)) for name in result.classes}
+    files["labels.png"] = palette_png(result.labels(threshold))
+    files["overlay.png"] = _png(result.label_overlay(threshold))
+    for name, content in files.items():
+        write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    return list(files)
+
+
+def write_scores(result: CamResult, path: Path) -> Path:
+    """Writes keys int32[K] and cam float32[K, H, W], as a run's CAM files, and returns the path.
+
+    Raises:
+      RunError: the file cannot be written.
+    """
+    write_whole(path, lambda file: np.savez(file, keys=result.keys, cam=result.cam))
+    return path
+
+
+def class_indices(names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Indices of classes by name; ConfigError, with the nearest name, if one is not known."""
+    if isinstance(names, str) or not names:
+        raise ConfigError(f"classes are {names!r}; give a list of names, of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            lower = {other.lower(): other for other in known}
+            near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+            hint = f"did you mean {lower[near[0]]!r}?" if near else f"there are {', '.join(known)}"
+            raise ConfigError(f"class {name!r}: there is no such class here; {hint}")
+    return [list(known).index(name) for name in names]
+
+
+def _png(picture: Image.Image) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    return content.getvalue()
