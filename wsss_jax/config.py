@@ -49,7 +49,7 @@ def defaults() -> ConfigDict:
     c.loader.workers = 4  # processes that decode and augment; 0 = threads of this process
     c.loader.threads = 8
     c.log = ConfigDict()
-    c.log.every_steps = 50
+    c.log.every_steps = 50  # or a twentieth of a shorter training
     c.log.tensorboard = False  # needs the extra `tensorboard`
     c.report = ConfigDict()
     c.report.images = 24  # pictures in the gallery

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsss_jax.errors import ConfigError, DataError
-from wsss_jax.evaluation import ThresholdSweep, class_iou, image_miou, mean_iou, threshold_range
+from wsss_jax.evaluation import (
+    ImageScore,
+    ThresholdSweep,
+    class_iou,
+    image_label_score,
+    image_score,
+    mean_iou,
+    threshold_range,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation.npz"
 
@@ -197,11 +205,23 @@ def test_sweep_survives_pickling_for_worker_processes():
     np.testing.assert_array_equal((copy + sweep).confusion(), 2 * sweep.confusion())
 
 
-def test_image_miou_averages_the_classes_of_the_image():
+def test_the_score_of_an_image_averages_its_own_classes():
     cam = np.float32([[[0.9, 0.9, 0.1, 0.1]]])
     mask = np.array([[1, 0, 0, 255]], np.uint8)
     # Background 1 of 2, class 0 1 of 2, and the two classes that do not occur are left out.
-    score = image_miou(cam, np.array([0], np.int32), mask, num_classes=3, threshold=0.5)
-    assert score == pytest.approx(0.5)
+    score = image_score(cam, np.array([0], np.int32), mask, num_classes=3, threshold=0.5)
+    assert (score.miou, score.foreground) == pytest.approx((0.5, 0.5))
     void = np.full((1, 4), 255, np.uint8)
-    assert image_miou(cam, np.array([0], np.int32), void, num_classes=3, threshold=0.5) is None
+    assert image_score(cam, np.array([0], np.int32), void, num_classes=3, threshold=0.5) is None
+
+
+def test_foreground_leaves_the_background_out():
+    """Of 8 pixels: background 5 of 6, class 0 1 of 2, and class 2, only predicted, 0 of 1."""
+    truth = np.array([[0, 0, 0, 0, 0, 0, 1, 1]], np.uint8)
+    labels = np.array([[0, 0, 0, 0, 0, 3, 1, 255]], np.uint8)  # 255 counts as background
+    score = image_label_score(labels, truth, num_classes=3)
+    assert score.miou == pytest.approx((5 / 7 + 1 / 2 + 0) / 3)
+    assert score.foreground == pytest.approx((1 / 2 + 0) / 2)
+    nothing = np.zeros((1, 8), np.uint8)
+    assert image_label_score(nothing, nothing, num_classes=3) == ImageScore(pytest.approx(1.0), None)
+    assert image_label_score(nothing, np.full((1, 8), 255, np.uint8), num_classes=3) is None

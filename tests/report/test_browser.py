@@ -181,19 +181,73 @@ def test_cards_are_sorted(page):
         cards = page.find_elements("css selector", ".card")
         return [card.get_attribute("data-id") for card in cards]
 
-    def choose(value):
-        Select(page.find_element("id", "order")).select_by_value(value)
+    def choose(menu, value):
+        Select(page.find_element("id", menu)).select_by_value(value)
 
-    scores = page.execute_script(
-        "return Object.fromEntries([...document.querySelectorAll('.card')]"
-        ".map((c) => [c.dataset.id, Number(c.dataset.scores.split(' ')[0])]))"
-    )
-    best = sorted(scores, key=lambda image_id: -scores[image_id])
-    assert ids() == best
-    choose("worst")
-    assert ids() == best[::-1]
-    choose("id")
+    def best(measure):
+        cards = page.find_elements("css selector", ".card")
+        scores = {c.get_attribute("data-id"): c.get_attribute(f"data-{measure}").split() for c in cards}
+        return sorted(scores, key=lambda image_id: -float(scores[image_id][0]))
+
+    assert ids() == best("miou")
+    choose("order", "worst")
+    assert ids() == best("miou")[::-1]
+    choose("measure", "foreground")
+    assert ids() == best("foreground")[::-1] != best("miou")[::-1]
+    choose("order", "best")
+    assert ids() == best("foreground")
+    choose("order", "id")
     assert ids() == ["a1", HOSTILE_ID, "c3"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pictures_grow_on_a_click_and_on_enter(driver, report, tmp_path, width):
+    show(driver, tmp_path, report, width=width)
+
+    def shown():
+        return driver.execute_script(
+            """
+            const dialog = document.getElementById("larger");
+            const picture = dialog.querySelector("figure > :first-child");
+            return [dialog.open, picture && picture.getBoundingClientRect().width, dialog.textContent];
+            """
+        )
+
+    def pixels(selector):
+        return driver.execute_script(
+            "const c = document.querySelector(arguments[0]);"
+            "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]",
+            selector,
+        )
+
+    card = driver.find_element("css selector", ".card")  # the best one, `c3`
+    assert shown()[0] is False
+    photo = card.find_element("css selector", "img.photo")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", photo)
+    photo.click()
+    is_open, larger, text = shown()
+    assert is_open and larger > 1.5 * photo.size["width"] and "c3 – input – picture" in text
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    driver.find_element("css selector", "#larger button").click()
+    assert shown()[0] is False
+    labels = card.find_element("css selector", ".groups .stack")
+    labels.send_keys(Keys.ENTER)
+    assert shown()[0] is True and NAMES[0] in shown()[2]
+    assert pixels("#larger canvas") == pixels(".card canvas")
+    driver.find_element("css selector", "#larger button").send_keys(Keys.ESCAPE)
+    assert shown()[0] is False
+    assert driver.get_log("browser") == []
+
+
+def test_what_the_run_is_made_of_is_folded_on_phones(driver, report, tmp_path):
+    for width, is_open in ((390, False), (1280, True)):
+        show(driver, tmp_path, report, width=width)
+        opened = driver.execute_script("return [...document.querySelectorAll('details')].map((d) => d.open)")
+        assert opened == [is_open] * 3
+        assert driver.find_element("css selector", "summary").is_displayed() != is_open
+    show(driver, tmp_path, report, width=390)
+    driver.find_element("css selector", "summary").click()
+    assert driver.find_element("css selector", ".summary dd").is_displayed()
 
 
 def test_label_maps_can_be_drawn_alone(page):
@@ -247,7 +301,7 @@ def test_cards_of_label_maps_alone_are_sorted(driver, tmp_path):
     ]
     show(driver, tmp_path, dataclasses.replace(label_maps, gallery=items))
     cards = driver.find_elements("css selector", ".card")
-    scores = [float(card.get_attribute("data-scores")) for card in cards]
+    scores = [float(card.get_attribute("data-miou")) for card in cards]
     assert scores == sorted(scores, reverse=True) and len(set(scores)) == 3
     assert len(driver.find_elements("css selector", ".stack .under")) == 2 * len(cards)
     assert driver.get_log("browser") == []

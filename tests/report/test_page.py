@@ -22,7 +22,7 @@ from tests.report.sample import (
     make_stages_report,
 )
 from wsss_jax.errors import RunError
-from wsss_jax.evaluation import image_label_miou
+from wsss_jax.evaluation import image_label_score
 from wsss_jax.report import Figure, GalleryCam, GalleryItem, Series, select_gallery, voc_palette, write_report
 from wsss_jax.report.gallery import score_maps, thumbnail_size
 from wsss_jax.report.page import render
@@ -139,7 +139,7 @@ def test_every_score_says_what_it_is(report, page):
 def test_controls_have_labels(page):
     labels = {attrs.get("for") for attrs in page.all("label")}
     assert "threshold" in labels
-    assert len(page.all("label")) == 4
+    assert len(page.all("label")) == 5
     assert all(attrs.get("aria-label") for attrs in page.all("svg"))
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
@@ -194,11 +194,53 @@ def test_label_maps_stand_beside_the_cams():
             np.testing.assert_array_equal(np.asarray(decode(attrs["src"])[1]), item.labels[PSEUDO])
     assert pictures[1]["alt"] == f"label map by CRF, alpha 4 of a1: {CLASSES[0]}, {CLASSES[2]}"
     item = report.gallery[0]
-    own = image_label_miou(item.labels[PSEUDO], item.mask, num_classes=3)
-    scores = page.all("article", "card")[0]["data-scores"].split()
-    assert scores[2:] == [f"{own:.6f}"] * 2
-    assert page.texts.count(f"mIoU {100 * own:.1f}") == 2
-    assert [attrs["value"] for attrs in page.all("option")][3:] == ["0", "1", "2", "3"]
+    own = image_label_score(item.labels[PSEUDO], item.mask, num_classes=3)
+    card = page.all("article", "card")[0]
+    assert card["data-miou"].split()[2:] == [f"{own.miou:.6f}"] * 2
+    assert card["data-foreground"].split()[2:] == [f"{own.foreground:.6f}"] * 2
+    assert page.texts.count(f"mIoU {100 * own.miou:.1f}, foreground {100 * own.foreground:.1f}") == 2
+    assert [attrs["value"] for attrs in page.all("option")][5:] == ["0", "1", "2", "3"]
+
+
+def test_the_gallery_is_sorted_at_first_by_the_result_that_is_asked_for():
+    def selected(**changes):
+        options = Page(render(make_report(**changes))).all("option")
+        return [attrs["value"] for attrs in options if "selected" in attrs]
+
+    assert selected() == []  # the first one then
+    assert selected(sorted_by=NAMES[1]) == ["1"]
+    with pytest.raises(ValueError, match="sorted by 'other'; the results are"):
+        make_report(sorted_by="other")
+
+
+def test_warnings_stand_above_the_scores():
+    page = Page(render(make_report(warnings=["3 of <3> pictures", "more"])))
+    assert len(page.all("p", "warning")) == 2
+    places = [page.texts.index(text) for text in ("Scores", "3 of <3> pictures", "more", "fixed")]
+    assert places == sorted(places)
+    assert not Page(render(make_report())).all("p", "warning")
+
+
+def test_what_the_run_is_made_of_is_open_where_no_script_folds_it(page):
+    assert len(page.all("details")) == 1 + len(NAMES)
+    assert all("open" in attrs for attrs in page.all("details"))
+    assert len(page.all("div", "long")) == 1  # the command
+
+
+def test_every_loss_has_axes_of_its_own():
+    losses = [
+        Series(name="classifier <i>", x=[1, 2], y=[0.5, 0.1]),
+        Series(name="AffinityNet", x=[10, 900], y=[80, 60]),
+        Series(name="nothing", x=[1], y=[float("nan")]),
+    ]
+    page = Page(render(make_report(training=losses)))
+    charts = [a for a in page.all("svg") if a["aria-label"].startswith("Training: ")]
+    for name, x, y in (("classifier <i>", ("1", "2"), 0.5), ("AffinityNet", ("10", "900"), 80)):
+        own = [a for a in charts if a["aria-label"].startswith(f"Training: {name} from {y:g} to ")]
+        assert len(own) == 3  # for three widths of a screen
+        assert {(a["data-x0"], a["data-x1"]) for a in own} == {x}
+        assert all(y <= float(a["data-y1"]) <= 1.4 * y for a in own)
+    assert len(charts) == 6 and "nothing" not in page.texts
 
 
 def test_every_stage_has_a_row_with_what_was_measured():
@@ -279,8 +321,8 @@ def test_large_pictures_shrink_and_a_full_gallery_stays_small(tmp_path):
     items = [GalleryItem(image_id=str(i), image=image, mask=mask, cams=cams) for i in range(24)]
     write_report(tmp_path / "r.html", make_report(gallery=items))
     assert (tmp_path / "r.html").stat().st_size < 5e6
-    assert thumbnail_size((376, 504)) == (191, 256)
-    assert thumbnail_size((2000, 1)) == (256, 1)
+    assert thumbnail_size((376, 504)) == (286, 384)
+    assert thumbnail_size((2000, 1)) == (384, 1)
     assert thumbnail_size((100, 200)) == (100, 200)
 
 
@@ -313,7 +355,6 @@ def test_select_gallery_takes_best_and_worst():
         (lambda r: {"classes": ("a", "b", "c")}, "other classes"),
         (lambda r: {"gallery": list(r.gallery) * 9}, "27 pictures"),
         (lambda r: {"results": r.results[:1]}, r"has a map of 'OC-CSE <b>'"),
-        (lambda r: {"training": [Series(name="l", x=[0], y=[1])] * 5}, "5 training curves"),
     ],
 )
 def test_unusable_reports_are_refused(report, changes, message):

@@ -17,6 +17,7 @@ from wsss_jax.evaluation import (
 )
 from wsss_jax.files import write_json
 from wsss_jax.report import palette_png
+from wsss_jax.stages import manifest
 from wsss_jax.stages.context import open_run
 from wsss_jax.stages.layout import Layout
 from wsss_jax.stages.report import report
@@ -103,10 +104,12 @@ STAGES = ["ordinary classifier", "OC-CSE", "CRF, alpha 4", "CRF, alpha 24", "pse
 def test_stages_come_in_their_order_and_the_main_ones_by_what_they_are(run):
     scored = scored_stages(run)
     assert names(scored) == STAGES
-    main = ["OC-CSE", "ordinary classifier", "CRF, alpha 4", "pseudo masks"]
+    main = ["ordinary classifier", "OC-CSE", "CRF, alpha 4", "pseudo masks"]
     assert names(main_results(scored, "val", 4)) == main
+    assert names(main_results(scored, "val", 1)) == ["OC-CSE"]
+    assert names(main_results(scored, "val", 2)) == main[:2]
     assert names(main_results(scored[:4], "val", 4)) == [*main[:3], "CRF, alpha 24"]
-    assert names(main_results(scored, "val", 5)) == [*main, "CRF, alpha 24"]
+    assert names(main_results(scored, "val", 5)) == STAGES
     assert main_results(scored, "train", 4) == []
 
 
@@ -138,6 +141,61 @@ def test_maps_that_are_gone_leave_their_scores(run):
     page = page_of(run)
     assert len(page.all("article", "headline")) == 4
     assert len(page.all("canvas", "map")) == 4 and len(page.all("img", "map")) == 8
+
+
+def test_results_have_one_order_everywhere_and_the_run_s_own_maps_sort(run):
+    for layout in (Layout(run.layout.classifier), run.layout):
+        layout.logs.mkdir(parents=True, exist_ok=True)
+        (layout.logs / "train.jsonl").write_text('{"step": 1, "loss": 1}\n')
+    page = page_of(run)
+    order = ["ordinary classifier", "OC-CSE", "CRF, alpha 4", "pseudo masks"]
+    for heading in ("Scores", "Stages", "IoU per class", "Gallery"):
+        below = page.texts[page.texts.index(heading) :]
+        assert list(dict.fromkeys(text for text in below if text in order)) == order, heading
+    losses = ["ordinary classifier: loss", "OC-CSE: loss"]
+    assert [text for text in page.texts if text in losses] == losses
+    assert [o["value"] for o in page.all("option") if "selected" in o] == ["1"]
+    own = [float(card["data-miou"].split()[1]) for card in page.all("article", "card")]
+    assert own == sorted(own, reverse=True)
+
+
+def test_the_report_says_how_the_run_was_made(run):
+    made = manifest.read(run.layout.manifest)
+    first = {**made["starts"][0], "seconds": 3600.0}
+    last = {**first, "command": "python -m wsss_jax.main <b>", "commit": "abc123+", "seconds": 125.4}
+    write_json(run.layout.manifest, {**made, "starts": [first, last]})
+    page = page_of(run)
+    for label, text in (
+        ("Time taken", "1:02:05, started 2 times"),
+        ("Commit", "abc123+"),
+        ("Folder", str(run.layout.workdir)),
+        ("Command", "python -m wsss_jax.main <b>"),
+    ):
+        assert page.texts[page.texts.index(label) + 1] == text
+
+
+def test_scored_pictures_that_were_trained_on_are_told_of(run, tmp_path):
+    def warnings(run):
+        report(run)
+        page = Page(run.layout.report.read_text())
+        return [text for text in page.texts if "trained on" in text and text.endswith(".")]
+
+    assert warnings(run) == []
+    path = run.layout.metrics("eval_pseudo", "val")
+    masks = json.loads(path.read_text()) | {"affinity_split": "val", "affinity_list_sha256": "e" * 64}
+    told = "AffinityNet was trained on the CAMs of the very pictures that are scored."
+    for scored, wanted in (("e" * 64, [told]), ("f" * 64, [])):
+        write_json(path, {**masks, "list_sha256": scored})
+        assert warnings(run) == wanted
+    both = tmp_path / "both.txt"
+    both.write_text("\n".join([*run.ids("train")[:3], *run.ids("val")[:4]]))
+    config = tiny("cse_shapes", dataset__train_split=str(both))
+    overlapping = open_run(config, tmp_path / "overlapping")
+    score_cams(overlapping, overlapping.layout, "cse", 0.3)
+    (told,) = warnings(overlapping)
+    assert told.startswith(
+        f"4 of the 10 scored pictures (val) were trained on ({both}), with their image-level"
+    )
 
 
 def test_losses_and_their_terms_are_drawn_if_there_are_any(run):

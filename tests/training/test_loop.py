@@ -13,7 +13,7 @@ from wsss_jax.errors import CheckpointError, Interrupted, RunError
 from wsss_jax.sharding import data_mesh
 from wsss_jax.training.checkpoints import Checkpoints, best_step, steps
 from wsss_jax.training.loop import Plan, Trainer
-from wsss_jax.training.metrics import MetricWriter, read_lines
+from wsss_jax.training.metrics import MetricWriter, log_interval, read_lines
 from wsss_jax.training.optimizer import polynomial_sgd
 
 METHOD = narrow_cam()
@@ -145,3 +145,9 @@ def test_tensorboard_events_hold_the_values(tmp_path):
 
 def test_the_program_is_traced_once(undisturbed):
     assert undisturbed[1]._step._cache_size() == 1
+
+
+def test_short_trainings_are_logged_more_often():
+    """20 lines at least, as long as there are 20 steps."""
+    assert [log_interval(50, steps) for steps in (1, 19, 40, 999, 1000, 20000)] == [1, 1, 2, 49, 50, 50]
+    assert log_interval(1, 20000) == 1

@@ -3,8 +3,9 @@
 from wsss_jax.evaluation.confusion import (
     AbsentClasses,
     ConfusionMatrix,
+    ImageScore,
     class_iou,
-    image_label_miou,
+    image_label_score,
     labels_from_scores,
     mean_iou,
 )
@@ -15,17 +16,18 @@ from wsss_jax.evaluation.summary import (
     summarise_labels,
     trained_on,
 )
-from wsss_jax.evaluation.sweep import ThresholdSweep, image_miou, threshold_range
+from wsss_jax.evaluation.sweep import ThresholdSweep, image_score, threshold_range
 
 __all__ = [
     "AbsentClasses",
     "ConfusionMatrix",
+    "ImageScore",
     "ThresholdSweep",
     "class_iou",
     "describe",
     "describe_conditions",
-    "image_label_miou",
-    "image_miou",
+    "image_label_score",
+    "image_score",
     "labels_from_scores",
     "mean_iou",
     "summarise",

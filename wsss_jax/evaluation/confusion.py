@@ -180,17 +180,40 @@ class ConfusionMatrix:
     __add__ = merge
 
 
-def image_label_miou(
-    labels: np.ndarray, mask: np.ndarray, *, num_classes: int, image_id: str = "?"
-) -> float | None:
-    """Mean IoU of one image's label map, in 0..1, over the classes in its truth or prediction.
+@dataclasses.dataclass(frozen=True)
+class ImageScore:
+    """How well one image is labelled, over the classes in its truth or prediction.
 
-    Args and errors are those of `ConfusionMatrix.add`, but a predicted 255 counts as background. None where
-    all of the truth is void.
+    Attributes:
+      miou: mean IoU in 0..1, background included.
+      foreground: the same without background, which is large in most images; None where there is nothing
+        else.
+    """
+
+    miou: float
+    foreground: float | None
+
+    @classmethod
+    def of(cls, confusion: np.ndarray) -> Self | None:
+        """From an image's confusion matrix int[N, N]; None where all of its truth is void."""
+        present = class_union(confusion) > 0
+        if not present.any():
+            return None
+        iou, classes = class_iou(confusion), present[1:]
+        foreground = float(iou[1:][classes].mean()) if classes.any() else None
+        return cls(miou=float(iou[present].mean()), foreground=foreground)
+
+
+def image_label_score(
+    labels: np.ndarray, mask: np.ndarray, *, num_classes: int, image_id: str = "?"
+) -> ImageScore | None:
+    """The score of one image's label map; None where all of the truth is void.
+
+    Args and errors are those of `ConfusionMatrix.add`, but a predicted 255 counts as background.
     """
     confusion = ConfusionMatrix(num_classes=num_classes, void_prediction="background")
     confusion.add(labels, mask, image_id=image_id)
-    return float(mean_iou(confusion.counts, "ignore")) if confusion.counts.any() else None
+    return ImageScore.of(confusion.counts)
 
 
 def check_num_classes(num_classes: int) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 
 from wsss_jax.errors import ConfigError
 from wsss_jax.evaluation.confusion import (
+    ImageScore,
     check_mask,
     check_num_classes,
     check_planes,
     check_truth_counts,
-    mean_iou,
 )
 
 
@@ -126,7 +126,7 @@ class ThresholdSweep:
         return int(found[0])
 
 
-def image_miou(
+def image_score(
     cam: np.ndarray,
     keys: np.ndarray,
     mask: np.ndarray,
@@ -134,15 +134,14 @@ def image_miou(
     num_classes: int,
     threshold: float,
     image_id: str = "?",
-) -> float | None:
-    """Mean IoU of one image at one threshold, in 0..1, over the classes in its truth or prediction.
+) -> ImageScore | None:
+    """The score of one image's CAM at one threshold; None where all of the truth is void.
 
-    Args and errors are those of `ThresholdSweep.add`; background counts as a class. None where all is void.
+    Args and errors are those of `ThresholdSweep.add`.
     """
     sweep = ThresholdSweep(num_classes=num_classes, thresholds=(threshold,))
     sweep.add(cam, keys, mask, image_id=image_id)
-    confusion = sweep.confusion()[0]
-    return float(mean_iou(confusion, "ignore")) if confusion.any() else None
+    return ImageScore.of(sweep.confusion()[0])
 
 
 def _best_plane(cam: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

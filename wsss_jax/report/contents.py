@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from wsss_jax.evaluation import ImageScore
+
 MAX_RESULTS = 4  # as many as there are colours that stay apart on both schemes
 MAX_GALLERY = 24
 
@@ -50,13 +52,13 @@ class GalleryCam:
     Attributes:
       keys: int32[K], 0-based classes.
       cam: float32[K, H, W] at the picture's size, 0..1.
-      miou: the picture's own mean IoU in 0..1 (`wsss_jax.evaluation.image_miou`), by which the gallery is
-        sorted; None where there is no ground truth.
+      score: of this picture alone (`wsss_jax.evaluation.image_score`), by which the gallery is sorted; None
+        where there is no ground truth.
     """
 
     keys: np.ndarray
     cam: np.ndarray
-    miou: float | None = None
+    score: ImageScore | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,14 +118,16 @@ class ReportData:
 
     Attributes:
       title: heading of the page.
-      summary: label -> text about the run: method, dataset, split, weights, date, versions.
+      summary: label -> text about the run: method, dataset, split, command, commit, date, duration, versions.
+      warnings: what to know before the scores are believed, a sentence each.
       classes: the C foreground class names.
-      results: 1 to 4 results with different names, drawn in this order as headlines, bars and curves; the
-        first one of which there are maps sorts the gallery.
+      results: 1 to 4 results with different names, drawn in this order as headlines, bars and curves.
+      sorted_by: name of the result by whose scores the gallery is sorted at first; that of the first of which
+        there are maps if empty.
       gallery: up to 24 pictures; `select_gallery` picks the best and the worst of a split.
       gallery_note: says how the pictures were picked.
       stages: every scored stage, one row each of a table; any number.
-      training: training curves, drawn in one plot; empty for none.
+      training: training curves, each in a plot of its own; empty for none.
       terms: the terms that a loss is the sum of, drawn in a small plot each.
       figures: further pictures, shown in this order below everything else.
     """
@@ -132,6 +136,8 @@ class ReportData:
     summary: Mapping[str, str]
     classes: Sequence[str]
     results: Sequence[Result]
+    warnings: Sequence[str] = ()
+    sorted_by: str = ""
     gallery: Sequence[GalleryItem] = ()
     gallery_note: str = ""
     stages: Sequence[Result] = ()
@@ -147,8 +153,8 @@ class ReportData:
             raise ValueError(
                 f"{len(self.gallery)} pictures in the gallery, at most {MAX_GALLERY}: use select_gallery"
             )
-        if len(self.training) > MAX_RESULTS:
-            raise ValueError(f"{len(self.training)} training curves, at most {MAX_RESULTS}")
+        if self.sorted_by and self.sorted_by not in names:
+            raise ValueError(f"the gallery is sorted by {self.sorted_by!r}; the results are {names}")
         for result in self.results:
             if list(result.metrics["classes"]) != list(self.classes):
                 raise ValueError(f"result {result.name!r} was scored on other classes than the report's")

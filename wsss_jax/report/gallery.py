@@ -7,12 +7,12 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from wsss_jax.evaluation import image_label_miou
+from wsss_jax.evaluation import ImageScore, image_label_score
 from wsss_jax.report import embed
 from wsss_jax.report.contents import GalleryCam, GalleryItem, ReportData
 from wsss_jax.report.overlay import cam_overlay, palette_png
 
-MAX_SIDE = 256  # pixels; keeps a report of 24 pictures at a few MB
+MAX_SIDE = 384  # pixels; shown at half of it until clicked, and keeps a report of 24 pictures at a few MB
 MAX_OVERLAYS = 6  # CAM overlays per picture and result; the classes with the highest scores
 _JPEG_QUALITY = 80
 
@@ -82,12 +82,12 @@ class _Picture:
     def size(self) -> tuple[int, int]:
         return self.image.shape[0], self.image.shape[1]
 
-    def label_score(self, labels: np.ndarray) -> float | None:
-        """The picture's own mIoU of a label map, None without ground truth."""
+    def label_score(self, labels: np.ndarray) -> ImageScore | None:
+        """The picture's own score of a label map, None without ground truth."""
         item = self.item
         if item.mask is None:
             return None
-        return image_label_miou(labels, item.mask, num_classes=len(self.classes), image_id=item.image_id)
+        return image_label_score(labels, item.mask, num_classes=len(self.classes), image_id=item.image_id)
 
     def label_figure(self, labels: np.ndarray, what: str, caption: str) -> str:
         """A label map uint8[H, W] in VOC colours, described by the classes in it."""
@@ -101,7 +101,7 @@ class _Picture:
 
 def _card(picture: _Picture, results: Sequence[str]) -> str:
     item = picture.item
-    groups, scores = [], []
+    groups, mious, foregrounds = [], [], []
     for index, name in enumerate(results):
         score = None
         if name in item.labels:
@@ -109,12 +109,13 @@ def _card(picture: _Picture, results: Sequence[str]) -> str:
             shown = picture.label_figure(item.labels[name], f"label map by {name}", "label map")
             groups.append(_group(index, name, score, shown, css_class="one"))
         if name in item.cams:
-            score = item.cams[name].miou
+            score = item.cams[name].score
             groups.append(_group(index, name, score, *_cam_figures(picture, item.cams[name], name)))
-        scores.append("-" if score is None else f"{score:.6f}")
+        mious.append(_number(None if score is None else score.miou))
+        foregrounds.append(_number(None if score is None else score.foreground))
     return (
         f'<article class="card" data-id="{escape(item.image_id)}" '
-        f'data-scores="{" ".join(scores)}">'
+        f'data-miou="{" ".join(mious)}" data-foreground="{" ".join(foregrounds)}">'
         f'{_picture_group(picture)}<div class="groups">{"".join(groups)}</div></article>'
     )
 
@@ -128,16 +129,27 @@ def _picture_group(picture: _Picture) -> str:
         truth = embed.figure('<p class="missing">no ground truth</p>', "")
     heading = f'<h3 class="group-name">{name}</h3>'
     figures = embed.figure(photo, "picture") + truth
-    return f'<div class="group">{heading}<div class="figures">{figures}</div></div>'
+    return f'<div class="group" data-name="input">{heading}<div class="figures">{figures}</div></div>'
 
 
 def _group(
-    index: int, result: str, score: float | None, figures: str, note: str = "", css_class: str = ""
+    index: int, result: str, score: ImageScore | None, figures: str, note: str = "", css_class: str = ""
 ) -> str:
     """What one result made of a picture, under its name and the picture's own score."""
-    text = "" if score is None else f'<span class="score">mIoU {100 * score:.1f}</span>'
+    text = "" if score is None else f'<span class="score">{_score(score)}</span>'
     heading = f'<p class="group-name"><i class="key line{index}"></i>{escape(result)}{text}</p>'
-    return f'<div class="group {css_class}">{heading}<div class="figures">{figures}</div>{note}</div>'
+    content = f'{heading}<div class="figures">{figures}</div>{note}'
+    return f'<div class="group {css_class}" data-name="{escape(result)}">{content}</div>'
+
+
+def _score(score: ImageScore) -> str:
+    miou = f"mIoU {100 * score.miou:.1f}"
+    return miou if score.foreground is None else f"{miou}, foreground {100 * score.foreground:.1f}"
+
+
+def _number(value: float | None) -> str:
+    """What the page's script reads as a number, or as none."""
+    return "-" if value is None else f"{value:.6f}"
 
 
 def _cam_figures(picture: _Picture, cam: GalleryCam, result: str) -> tuple[str, str]:

@@ -83,8 +83,9 @@ function drawLabels(maps, palette, threshold) {
 
 function sortCards() {
   const order = document.getElementById("order").value;
+  const measure = document.getElementById("measure").value;
   const column = Number(document.getElementById("order-by").value);
-  const score = (card) => Number(card.dataset.scores.split(" ")[column]);
+  const score = (card) => Number(card.dataset[measure].split(" ")[column]);
   const byId = (a, b) => (a.dataset.id < b.dataset.id ? -1 : 1);
   const byScore = (a, b) => {
     const [x, y] = [score(a), score(b)];
@@ -107,10 +108,45 @@ function placePictures() {
   }
 }
 
+/* A click, or Enter where the keyboard is, shows a picture of a card as large as the window allows. */
+function enlarge(picture) {
+  const larger = document.getElementById("larger");
+  const caption = picture.closest("figure").querySelector("figcaption").textContent;
+  const copy = picture.cloneNode(true);
+  copy.removeAttribute("tabindex");
+  copy.removeAttribute("role");
+  const canvas = copy.querySelector("canvas");
+  if (canvas) canvas.getContext("2d").drawImage(picture.querySelector("canvas"), 0, 0);
+  const [width, height] = ["width", "height"].map((key) => Number(picture.querySelector("[width]")?.getAttribute(key) ?? picture.getAttribute(key)));
+  const figure = larger.querySelector("figure");
+  figure.style.setProperty("--aspect", width / height);
+  figure.classList.toggle("blend", document.getElementById("blend").checked);
+  const text = document.createElement("figcaption");
+  text.textContent = `${picture.closest(".card").dataset.id} – ${picture.closest(".group").dataset.name} – ${caption}`;
+  figure.replaceChildren(copy, text);
+  larger.showModal();
+}
+
+function startEnlarging() {
+  for (const picture of document.querySelectorAll(".card figure > img, .card .stack")) {
+    picture.tabIndex = 0;
+    picture.setAttribute("role", "button");
+    picture.addEventListener("click", () => enlarge(picture));
+    picture.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      enlarge(picture);
+    });
+  }
+  const larger = document.getElementById("larger");
+  larger.addEventListener("click", (event) => event.target === larger && larger.close());
+}
+
 function startGallery() {
   if (!document.getElementById("cards")) return;
   placePictures();
-  for (const id of ["order", "order-by"]) document.getElementById(id).addEventListener("change", sortCards);
+  startEnlarging();
+  for (const id of ["order", "measure", "order-by"]) document.getElementById(id).addEventListener("change", sortCards);
   const blend = document.getElementById("blend");
   blend.addEventListener("change", () => document.getElementById("cards").classList.toggle("blend", blend.checked));
   sortCards();
@@ -155,7 +191,16 @@ async function startSlider() {
   show();
 }
 
+/* What the run and each score are made of is folded on phones, where it would hide the scores. */
+function foldOnPhones() {
+  const phone = matchMedia("(max-width: 640px)");
+  const fold = () => document.querySelectorAll("details").forEach((each) => (each.open = !phone.matches));
+  phone.addEventListener("change", fold);
+  fold();
+}
+
 async function start() {
+  foldOnPhones();
   startGallery();
   if (slider) await startSlider();
   document.documentElement.dataset.ready = "true";

@@ -51,6 +51,7 @@ def render(report: ReportData) -> str:
         script_hash=_csp_hash(script),
         data=_script_json(page_data(report.results)),
         summary=sections.summary_list(report.summary),
+        warnings="".join(f'<p class="warning">{escape(text)}</p>' for text in report.warnings),
         headlines="".join(sections.headline_card(i, result) for i, result in enumerate(report.results)),
         legend=sections.legend(result.name for result in report.results),
         stages=_stages_section(report),
@@ -102,8 +103,7 @@ def _training_section(report: ReportData) -> str:
         return ""
     small = "".join(sections.term_chart(term) for term in report.terms)
     terms = _part("terms", charts=small) if small else ""
-    legend = sections.legend(series.name for series in report.training)
-    return _part("training", charts=charts, legend=legend, terms=terms)
+    return _part("training", charts=charts, terms=terms)
 
 
 def _explore_section(report: ReportData) -> str:
@@ -130,7 +130,7 @@ def _gallery_part(report: ReportData, slider_note: str) -> str:
         f"<li>{sections.swatch(label)}{escape(names[label])}</li>" for label in gallery.shown_labels(report)
     )
     options = "".join(
-        f'<option value="{i}">{escape(result.name)}</option>'
+        f'<option value="{i}"{" selected" * (result.name == report.sorted_by)}>{escape(result.name)}</option>'
         for i, result in enumerate(report.results)
         if any(result.name in (*item.cams, *item.labels) for item in report.gallery)
     )

@@ -13,19 +13,22 @@ from wsss_jax.report.palette import voc_palette
 # Each chart is drawn for a laptop, a tablet and a phone, so that its text keeps its size; the style sheet
 # shows the one that fits.
 _SIZES = (("wide", 1120, 380), ("medium", 680, 340), ("narrow", 340, 300))
+_HALVES = (("wide", 540, 290), *_SIZES[1:])  # of losses where there are several
 _SMALL = (340, 220)  # of the plots of a loss's terms, which fit a phone
 _ABSENT_CLASSES = {
     "zero": "count as IoU 0",
     "ignore": "left out of the mean",
     "truth": "left out of the mean if absent from the truth",
 }
+_LONG, _LONG_FROM = ' class="long"', 60  # characters from which a text of the summary has a row for itself
 _MAX_POINTS = 400  # per training curve; more cannot be told apart on a screen
 
 
 def summary_list(summary: Mapping[str, str]) -> str:
     """The run's labels and texts as a definition list."""
     return "".join(
-        f"<div><dt>{escape(key)}</dt><dd>{escape(text)}</dd></div>" for key, text in summary.items()
+        f"<div{_LONG * (len(text) > _LONG_FROM)}><dt>{escape(key)}</dt><dd>{escape(text)}</dd></div>"
+        for key, text in summary.items()
     )
 
 
@@ -47,10 +50,13 @@ def headline_card(index: int, result: Result) -> str:
         if metrics[kind] is not None
     ]
     rows = "".join(f"<div><dt>{key}</dt><dd>{escape(text)}</dd></div>" for key, text in _conditions(metrics))
+    conditions = (
+        f'<details class="conditions" open><summary>What was scored</summary><dl>{rows}</dl></details>'
+    )
     return (
         f'<article class="headline line{index}"><h3><i class="key line{index}"></i>{escape(result.name)}</h3>'
         f'<p class="big">{fixed["miou"]:.2f}<small>mIoU %</small></p><p class="rule">{rule}</p>'
-        f'{"".join(others)}<dl class="conditions">{rows}</dl></article>'
+        f"{''.join(others)}{conditions}</article>"
     )
 
 
@@ -186,29 +192,23 @@ def _marks(result: Result) -> list[Mark]:
 
 
 def training_charts(series: Sequence[Series]) -> str:
-    """Training curves in one plot; empty without a finite value."""
-    lines = [
-        Line(name=entry.name, x=entry.x[:: _stride(entry)], y=entry.y[:: _stride(entry)], colour=index)
-        for index, entry in enumerate(series)
-    ]
-    if not any(math.isfinite(value) for line in lines for value in line.y):
-        return ""
-    description = "Training: " + "; ".join(
-        f"{entry.name} from {entry.y[0]:.4g} to {entry.y[-1]:.4g} in {len(entry.y)} values"
-        for entry in series
-        if entry.y
-    )
-    return "".join(
+    """List items with a plot for each training curve; empty without a finite value."""
+    drawn = [entry for entry in series if any(map(math.isfinite, entry.y))]
+    sizes = _SIZES if len(drawn) == 1 else _HALVES
+    return "".join(_loss_chart(entry, sizes) for entry in drawn)
+
+
+def _loss_chart(series: Series, sizes: Sequence[tuple[str, int, int]]) -> str:
+    stride = _stride(series)
+    line = Line(name=series.name, x=series.x[::stride], y=series.y[::stride], colour=0)
+    text = f"Training: {series.name} from {series.y[0]:.4g} to {series.y[-1]:.4g} in {len(series.y)} values"
+    charts = "".join(
         line_chart(
-            lines,
-            width=width,
-            height=height,
-            labels=("step", "loss"),
-            description=description,
-            css_class=name,
+            [line], width=width, height=height, labels=("step", "loss"), description=text, css_class=name
         )
-        for name, width, height in _SIZES
+        for name, width, height in sizes
     )
+    return f'<li class="plot"><h3>{escape(series.name)}</h3>{charts}</li>'
 
 
 def term_chart(term: Series) -> str:

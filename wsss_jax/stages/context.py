@@ -1,11 +1,12 @@
 """What every stage is given: configuration, data, method, devices and the run's folder."""
 
+import contextlib
 import functools
 import json
-import platform
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-import wsss_jax
 from wsss_jax.config import flatten, resolved, validate
 from wsss_jax.data.source import Source, label_matrix, make_source
-from wsss_jax.errors import ConfigError, RunError
+from wsss_jax.errors import ConfigError, Interrupted, RunError, UserError
 from wsss_jax.files import append_line, remove_temporary, write_json
 from wsss_jax.method import Method
 from wsss_jax.methods import make_method
 from wsss_jax.sharding import data_mesh
+from wsss_jax.stages import manifest
 from wsss_jax.stages.layout import Layout
 
 # Settings that change neither the weights nor how they are reached; all others may not change within a run.
@@ -33,7 +34,6 @@ _FREE_KEYS = (
     "refinement", "compilation_cache", "distributed", "dataset.root", "dataset.infer_split",
     "dataset.eval_split",
 )  # fmt: skip
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,12 @@ class Run:
         """Prints a line and keeps it in logs/log.txt; only the first process speaks."""
         if jax.process_index() == 0:
             print(text, flush=True)
-            append_line(self.layout.logs / "log.txt", text)
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        """Keeps a line in logs/log.txt, with the time, without printing it."""
+        if jax.process_index() == 0:
+            append_line(self.layout.logs / "log.txt", f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}")
 
 
 def open_run(config: ConfigDict, workdir: str | Path) -> Run:
@@ -96,7 +101,7 @@ def open_run(config: ConfigDict, workdir: str | Path) -> Run:
         _check_same(json.loads(run.layout.config.read_text()), dict(_plain(config)), run.layout)
     if jax.process_index() == 0:
         write_json(run.layout.config, dict(_plain(config)))
-        write_json(run.layout.manifest, _manifest())
+        manifest.begin(run.layout.manifest)
         remove_temporary(run.layout.workdir)
     return run
 
@@ -113,6 +118,30 @@ def _check_part(run: Run) -> None:
             f"{min(outside)!r}, are not in {dataset.infer_split!r}, on which AffinityNet trains; score a "
             "part of that, or name the split whose CAMs are made and refined by --config.dataset.infer_split"
         )
+
+
+@contextlib.contextmanager
+def recorded(run: Run) -> Iterator[None]:
+    """Keeps in log and manifest of an opened run by what command it was started, and how that ended."""
+    starts = manifest.read(run.layout.manifest).get("starts")
+    run.note(f"command: {starts[-1]['command'] if starts else manifest.command(sys.orig_argv)}")
+    try:
+        yield
+    except Interrupted as stop:
+        _record_end(run, f"stopped: {stop}")
+        raise
+    except BaseException as error:  # KeyboardInterrupt too: a second signal
+        with contextlib.suppress(RunError):  # a full disk, say, of which the error tells already
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            _record_end(run, f"failed: {' '.join(reason.split())}")
+        raise
+    _record_end(run, "done")
+
+
+def _record_end(run: Run, end: str) -> None:
+    run.note(end)
+    if jax.process_index() == 0:
+        manifest.keep_time(run.layout.manifest, end)
 
 
 def given_classes(source: Source, ids: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -138,19 +167,6 @@ def _check_same(saved: dict[str, Any], now: dict[str, Any], layout: Layout) -> N
                 f"{layout.workdir} was made with config.{key}={was}, and now it is {want}; "
                 "choose another --workdir, or give the setting it was made with"
             )
-
-
-def _manifest() -> dict[str, Any]:
-    versions = {name: metadata.version(name) for name in _PACKAGES}
-    devices = [f"{d.platform}:{d.device_kind}" for d in jax.devices()]
-    return {
-        "wsss_jax": wsss_jax.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": versions,
-        "devices": devices,
-        "processes": jax.process_count(),
-    }
 
 
 def require(path: Path, what: str, stage: str) -> None:

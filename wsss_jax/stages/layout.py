@@ -23,7 +23,7 @@ class Layout:
 
     @property
     def manifest(self) -> Path:
-        """Versions, devices, hashes of lists and weights."""
+        """Versions and devices, and every start: command, commit, date, duration, end; see `manifest`."""
         return self.workdir / "manifest.json"
 
     @property

@@ -1,9 +1,8 @@
 """Stage `report`: one HTML page of scores, curves and pictures."""
 
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,10 @@ from wsss_jax.report import (
     write_report,
 )
 from wsss_jax.report.contents import MAX_RESULTS
+from wsss_jax.stages import manifest
 from wsss_jax.stages.context import Run
 from wsss_jax.stages.evaluate import read_mask
-from wsss_jax.stages.results import PSEUDO, Read, Scored, image_score, main_results, places, scored_stages
+from wsss_jax.stages.results import PSEUDO, Read, Scored, main_results, own_score, places, scored_stages
 from wsss_jax.stages.rounds import last_epoch
 from wsss_jax.training.metrics import read_lines
 
@@ -45,9 +45,11 @@ def report(run: Run) -> None:
     data = ReportData(
         title=f"{TITLES[run.config.method]} on {run.source.name}",
         summary=_summary(run),
+        warnings=_warnings(run, results),
         classes=run.source.classes,
         results=[_result(entry) for entry in results],
         stages=[_result(entry) for entry in scored],
+        sorted_by=_sorted_by(results),
         gallery=_gallery(run, results),
         gallery_note=f"Half of them the best of {split}, half the worst, at the fixed threshold.",
         training=_training(run),
@@ -66,9 +68,8 @@ def _result(scored: Scored) -> Result:
 
 
 def _summary(run: Run) -> dict[str, str]:
-    config, manifest = run.config, json.loads(run.layout.manifest.read_text())
-    packages = manifest["packages"]
-    model = config.model
+    config, made = run.config, manifest.read(run.layout.manifest)
+    packages, model = made["packages"], config.model
     training = {
         "Started from": config.init_from,
         "Training": f"{last_epoch(config)} epochs, batch {config.batch_size}, crop {config.augment.crop}",
@@ -79,21 +80,62 @@ def _summary(run: Run) -> dict[str, str]:
         "Network": f"ResNet-38, width {model.width:g}, blocks {tuple(model.blocks)}",
         **(training if "train" in run.method.stages else {}),
         "Seed": str(config.seed),
-        "Devices": ", ".join(sorted(set(manifest["devices"]))) + f" x {len(manifest['devices'])}",
-        "Versions": f"wsss_jax {manifest['wsss_jax']}, jax {packages['jax']}, flax {packages['flax']}",
+        "Devices": ", ".join(sorted(set(made["devices"]))) + f" x {len(made['devices'])}",
+        "Versions": f"wsss_jax {made['wsss_jax']}, jax {packages['jax']}, flax {packages['flax']}",
         "Written": date.today().isoformat(),
+        **_origin(run, made),
     }
 
 
+def _origin(run: Run, made: Mapping[str, Any]) -> dict[str, str]:
+    """Where, when and how the run was started; of several starts, the last one's command and commit."""
+    starts = made["starts"]
+    again = f", started {len(starts)} times" if len(starts) > 1 else ""
+    return {
+        "Time taken": f"{_clock(manifest.seconds(made))}{again}",
+        "Commit": starts[-1]["commit"] or "unknown: not run from a clone",
+        "Folder": str(run.layout.workdir),
+        "Command": starts[-1]["command"],
+    }
+
+
+def _clock(seconds: float) -> str:
+    """Such as 1:02:30 (hours, minutes, seconds)."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _warnings(run: Run, results: Sequence[Scored]) -> list[str]:
+    """Sentences on scored pictures that were trained on, by the networks of this run or by AffinityNet."""
+    dataset, stages, warnings = run.config.dataset, run.method.stages, []
+    if "train" in stages or ("classifier" in stages and not run.config.classifier_from):
+        scored = set(run.ids(dataset.eval_split))
+        seen = len(scored & set(run.ids(dataset.train_split)))
+        if seen:
+            warnings.append(
+                f"{seen:,} of the {len(scored):,} scored pictures ({dataset.eval_split}) were trained on "
+                f"({dataset.train_split}), with their image-level labels: the scores tell how good the maps "
+                "of training pictures are, not those of new ones."
+            )
+    if any(e.metrics.get("affinity_list_sha256") == e.metrics["list_sha256"] is not None for e in results):
+        warnings.append("AffinityNet was trained on the CAMs of the very pictures that are scored.")
+    return warnings
+
+
+def _sorted_by(results: Sequence[Scored]) -> str:
+    """The most telling result of which there are maps."""
+    readable = [entry for entry in results if entry.read is not None]
+    return min(readable, key=lambda entry: entry.kind).name if readable else ""
+
+
 def _training(run: Run) -> list[Series]:
-    """The loss curves, the run's own first."""
-    folders = {name: layout.logs for name, layout in reversed(places(run).items())}
+    """The loss curves, in the order in which the networks are trained."""
+    folders = {name: layout.logs for name, layout in places(run).items()}
     folders[TITLES["affinity"]] = run.layout.affinity_logs
     curves = (
         _curve(f"{name}: loss", read_lines(folder / "train.jsonl"), "loss")
         for name, folder in folders.items()
     )
-    return [curve for curve in curves if curve.x][:MAX_RESULTS]
+    return [curve for curve in curves if curve.x]
 
 
 def _terms(run: Run) -> list[Series]:
@@ -126,18 +168,19 @@ def _subcategories(run: Run) -> Iterator[Figure]:
 
 
 def _gallery(run: Run, results: Sequence[Scored]) -> list[GalleryItem]:
-    """The best and the worst pictures of the split by the first result of which there are maps."""
+    """The best and the worst pictures of the split by the result that `_sorted_by` names."""
     readable = {entry.name: entry.read for entry in results if entry.read is not None}
     if not readable:
         return []
-    ids, read = run.ids(run.config.dataset.eval_split), next(iter(readable.values()))
+    ids, read = run.ids(run.config.dataset.eval_split), readable[_sorted_by(results)]
     score = functools.partial(_score, run, read)
     scores = dict(zip(ids, map_ordered(score, ids, threads=run.config.loader.threads), strict=True))
     return [_item(run, readable, image_id) for image_id in select_gallery(scores, run.config.report.images)]
 
 
 def _score(run: Run, read: Read, image_id: str) -> float | None:
-    return image_score(run, read(image_id), image_id)
+    score = own_score(run, read(image_id), image_id)
+    return None if score is None else score.miou
 
 
 def _item(run: Run, readable: Mapping[str, Read], image_id: str) -> GalleryItem:

@@ -14,7 +14,7 @@ from wsss_jax.data.images import read_mask as read_label_map
 from wsss_jax.data.lists import split_name
 from wsss_jax.data.score_files import read_scores
 from wsss_jax.errors import RunError
-from wsss_jax.evaluation import image_label_miou, image_miou, labels_from_scores
+from wsss_jax.evaluation import ImageScore, image_label_score, image_score, labels_from_scores
 from wsss_jax.methods import TITLES
 from wsss_jax.report import GalleryCam
 from wsss_jax.stages.context import Run
@@ -71,21 +71,22 @@ def scored_stages(run: Run) -> list[Scored]:
 def main_results(scored: Sequence[Scored], split: str, limit: int) -> list[Scored]:
     """The results of a split that a report shows at large, chosen by what they are, never by their scores.
 
-    They are the run's own CAMs, the ordinary classifier's, the CRF of the lowest alpha and the pseudo masks,
-    in this order; where some are missing, others take the free places.
+    They are the run's own CAMs, the ordinary classifier's, the CRF of the lowest alpha and the pseudo masks;
+    where some are missing, others take the free places. Their order is that of `scored`, as everywhere.
     """
     of_split = [entry for entry in scored if entry.metrics["split"] == split]
     first = {entry.kind: entry for entry in reversed(of_split) if entry.kind != OTHER}
     main = [first[kind] for kind in sorted(first)]
-    return [*main, *(entry for entry in of_split if entry not in main)][:limit]
+    chosen = [*main, *(entry for entry in of_split if entry not in main)][:limit]
+    return sorted(chosen, key=scored.index)
 
 
-def image_score(run: Run, shown: Map, image_id: str) -> float | None:
-    """The picture's own mean IoU in 0..1; None where all of its truth is void."""
+def own_score(run: Run, shown: Map, image_id: str) -> ImageScore | None:
+    """The picture's own score; None where all of its truth is void."""
     if isinstance(shown, GalleryCam):
-        return shown.miou
+        return shown.score
     classes = len(run.source.classes)
-    return image_label_miou(shown, read_mask(run, image_id), num_classes=classes, image_id=image_id)
+    return image_label_score(shown, read_mask(run, image_id), num_classes=classes, image_id=image_id)
 
 
 def _metrics_files(layout: Layout) -> list[tuple[str, dict[str, Any]]]:
@@ -149,7 +150,7 @@ def _crf_alpha(stage: str) -> float | None:
 def _cam(run: Run, layout: Layout, split: str, metrics: dict[str, Any], image_id: str) -> GalleryCam:
     """A CAM and its score at the fixed threshold."""
     keys, cam = read_cam(layout.cam(split, image_id), image_id)
-    miou = image_miou(
+    score = image_score(
         cam,
         keys,
         read_mask(run, image_id),
@@ -157,7 +158,7 @@ def _cam(run: Run, layout: Layout, split: str, metrics: dict[str, Any], image_id
         threshold=metrics["fixed"]["threshold"],
         image_id=image_id,
     )
-    return GalleryCam(keys=keys, cam=cam, miou=miou)
+    return GalleryCam(keys=keys, cam=cam, score=score)
 
 
 def _crf(run: Run, layout: Layout, alpha: float, image_id: str) -> np.ndarray:

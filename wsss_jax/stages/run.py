@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 
 from wsss_jax.errors import ConfigError
 from wsss_jax.interrupt import stop_on_signals
+from wsss_jax.stages import manifest
 from wsss_jax.stages.baseline import baseline, eval_both
 from wsss_jax.stages.classifier import classifier
 from wsss_jax.stages.cluster import cluster
-from wsss_jax.stages.context import Run, open_run
+from wsss_jax.stages.context import Run, open_run, recorded
 from wsss_jax.stages.crf import crf, eval_crf
 from wsss_jax.stages.devices import configure_jax
 from wsss_jax.stages.eval_pseudo import eval_pseudo
@@ -84,13 +85,17 @@ def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str]
             f"--stages={learning[0]}: give --config.refinement=random_walk too, so that every stage takes "
             f"the CAMs of {config.dataset.train_split!r}, or choose others by --config.dataset.infer_split"
         )
-    run_opened(open_run(config, workdir), stages)
+    run = open_run(config, workdir)
+    with recorded(run):
+        run_opened(run, stages)
 
 
 def run_opened(run: Run, stages: Sequence[str] | None) -> None:
     """Runs the stages of an opened run."""
     for stage in _checked(run, stages):
         run.say(f"== {stage} ({run.layout.workdir.name})")
+        if jax.process_index() == 0:
+            manifest.keep_time(run.layout.manifest)
         if jax.process_index() == 0 or stage in _ON_ALL_HOSTS:
             VARIANTS.get(run.config.method, {}).get(stage, STAGES[stage])(run)
         if jax.process_count() > 1:  # the next stage reads what all of them wrote

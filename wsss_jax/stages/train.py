@@ -25,7 +25,7 @@ from wsss_jax.stages.rounds import last_epoch
 from wsss_jax.stages.samples import training_sample
 from wsss_jax.training.checkpoints import Checkpoints, Restored
 from wsss_jax.training.loop import Plan, Trainer
-from wsss_jax.training.metrics import MetricWriter
+from wsss_jax.training.metrics import MetricWriter, log_interval
 from wsss_jax.training.optimizer import polynomial_sgd
 
 
@@ -64,13 +64,14 @@ def train(run: Run) -> None:
     check_batch_size(config.batch_size, config.accumulation, jax.device_count(), jax.process_count())
     ids = run.ids(config.dataset.train_split)
     label_matrix(run.source, ids)  # an image without label or with an unknown one shows before the first step
+    per_epoch, epochs = steps_per_epoch(len(ids), config.batch_size), last_epoch(config)
     plan = Plan(
         batch_size=config.batch_size,
         accumulation=config.accumulation,
-        steps_per_epoch=steps_per_epoch(len(ids), config.batch_size),
-        total_epochs=last_epoch(config),
+        steps_per_epoch=per_epoch,
+        total_epochs=epochs,
         seed=config.seed,
-        log_every=config.log.every_steps,
+        log_every=log_interval(config.log.every_steps, per_epoch * epochs),
         save_every=config.checkpoint.every_steps,
         evaluate_every=config.eval.every_epochs,
         meta=describe(run, method),

@@ -22,6 +22,7 @@ from wsss_jax.stages.samples import recipe
 from wsss_jax.stages.train import Training, describe, run_training
 from wsss_jax.training.checkpoints import Restored, digest, read_meta, restore, steps
 from wsss_jax.training.loop import Plan
+from wsss_jax.training.metrics import log_interval
 
 
 def train_affinity(run: Run) -> None:
@@ -47,7 +48,7 @@ def train_affinity(run: Run) -> None:
         steps_per_epoch=per_epoch,
         total_epochs=settings.total_epochs,
         seed=config.seed,
-        log_every=config.log.every_steps,
+        log_every=log_interval(config.log.every_steps, per_epoch * settings.total_epochs),
         save_every=config.checkpoint.every_steps,
         stage="train_affinity",
         rate_key="affinity.learning_rate",

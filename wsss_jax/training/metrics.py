@@ -10,6 +10,13 @@ import jax
 from wsss_jax.errors import ConfigError
 from wsss_jax.files import append_line, write_whole
 
+_FEWEST_LINES = 20  # of a training that is long enough
+
+
+def log_interval(wanted: int, total_steps: int) -> int:
+    """Steps between log lines: those wanted, or fewer where a short training would have no curve."""
+    return max(1, min(wanted, total_steps // _FEWEST_LINES))
+
 
 class MetricWriter:
     """Appends a JSON object per line; entries of steps that a resumed run repeats are dropped first."""
