@@ -255,6 +255,8 @@ def test_the_method_affinity_refines_another_runs_cams(finished, tmp_path, capsy
         np.testing.assert_allclose(scores, walked(finished)[image_id][1], rtol=1e-5, atol=1e-7)
     assert not (tmp_path / "cam").exists() and not (tmp_path / "checkpoints").exists()
     assert f"train_affinity: {finished / 'checkpoints/affinity'}" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics/eval_pseudo_val.json").read_text())
+    assert metrics["affinity_split"] == "val"  # its checkpoint knows
     assert (tmp_path / "report/index.html").exists()
 
 

@@ -4,12 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.runs import tiny
 from tests.helpers.voc import make_voc
 from wsss_jax.config import resolved
-from wsss_jax.errors import ConfigError, RunError
+from wsss_jax.errors import ConfigError
+from wsss_jax.evaluation.summary import PROVENANCE_KEYS
+from wsss_jax.stages import train_affinity
 from wsss_jax.stages.baseline import baseline_run
 from wsss_jax.stages.classifier import classifier_config
 from wsss_jax.stages.context import Run, open_run
@@ -36,63 +39,74 @@ def ids(folder, suffix):
     return {path.stem for path in folder.glob(f"*.{suffix}")}
 
 
+def write_maps(folder, root, *, background, stride=1):
+    """Maps that a run could have made of `train_aug`: CAMs, or scores with a plane for background."""
+    run, rng = Run(config(root), Layout(folder)), np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for image_id in run.ids("train_aug"):
+        keys = np.flatnonzero(run.source.labels(image_id)).astype(np.int32)
+        keys = np.concatenate([[-1], keys]).astype(np.int32) if background else keys
+        size = (-(-n // stride) for n in run.source.size(image_id))
+        maps = {"scores" if background else "cam": rng.random((len(keys), *size), np.float32)}
+        np.savez(folder / f"{image_id}.npz", keys=keys, **maps)
+    made = dict.fromkeys(PROVENANCE_KEYS) | {"method": "cam", "scales": [1.0], "weights_sha256": "1" * 64}
+    learned = {"affinity_split": "train_aug", "affinity_list_sha256": "2" * 64} if stride > 1 else {}
+    (folder / "settings.json").write_text(json.dumps(made | learned))
+
+
 @pytest.fixture(scope="module")
 def finished(root, tmp_path_factory):
+    """A run in the chain with maps drawn at random, and everything scored."""
     folder = tmp_path_factory.mktemp("run")
-    run_stages_of(config(root, refinement="random_walk"), folder, None)
+    write_maps(folder / "cam/train_aug", root, background=False)
+    for alpha in ("04", "32"):
+        write_maps(folder / f"crf/train_aug/alpha_{alpha}", root, background=True)
+    write_maps(folder / "pseudo_scores/train_aug", root, background=True, stride=8)
+    chain = config(root, refinement="random_walk")
+    run_stages_of(chain, folder, ["eval_cam", "eval_crf", "eval_pseudo", "report"])
     return folder
 
 
-def test_cams_scores_and_masks_are_of_train_aug(finished):
-    everything = ids(finished / "cam/train_aug", "npz")
-    assert len(everything) == TRAIN + AUG
-    assert ids(finished / "crf/train_aug/alpha_04", "npz") == everything
-    assert ids(finished / "pseudo/train_aug", "png") == everything
-    assert [path.name for path in (finished / "cam").iterdir()] == ["train_aug"]
-
-
 def test_every_stage_is_scored_on_train(finished):
+    """Out of the folders of `train_aug`."""
     stages = ("eval_cam", "eval_crf_alpha_04", "eval_crf_alpha_32", "eval_pseudo")
     for stage in stages:
         metrics = json.loads((finished / f"metrics/{stage}_train.json").read_text())
         assert (metrics["split"], metrics["images"]) == ("train", TRAIN)
-    assert "AffinityNet trained on" in (finished / "report/index.html").read_text()
     assert metrics["affinity_split"] == "train_aug"
-    assert metrics["affinity_list_sha256"] != metrics["list_sha256"]
-    log = (finished / "logs/log.txt").read_text()
-    assert f"train_affinity: {TRAIN + AUG} images" in log
-    assert log.count(", AffinityNet trained on train_aug\n") == 1
+    assert "AffinityNet trained on" in (finished / "report/index.html").read_text()
+    assert (finished / "logs/log.txt").read_text().count(", AffinityNet trained on train_aug\n") == 1
 
 
-def test_weights_of_a_run_tell_what_they_were_trained_on(finished, root, tmp_path):
-    network = str(finished / "checkpoints/affinity")
-    own = config(root, "affinity_voc", cams_from=str(finished), walk__checkpoint=network)
-    run_stages_of(own, tmp_path, None)
-    assert (
-        json.loads((tmp_path / "metrics/eval_pseudo_train.json").read_text())["affinity_split"] == "train_aug"
-    )
-
-
-def test_masks_of_another_split_are_made_afterwards(finished, root, tmp_path):
-    """As docs/refinement.md has it: CAMs and walk of `val`, by the network that learned from `train_aug`."""
+def test_affinity_net_learns_from_train_aug(finished, root, tmp_path, monkeypatch):
     shutil.copytree(finished, tmp_path / "run")
+    trainings = []
+    monkeypatch.setattr(train_affinity, "run_training", lambda run, training: trainings.append(training))
+    run_stages_of(config(root, refinement="random_walk"), tmp_path / "run", ["train_affinity"])
+    (training,) = trainings
+    assert len(training.ids) == TRAIN + AUG
+    assert training.sample.low == tmp_path / "run/crf/train_aug/alpha_04"
+    assert training.sample.high == tmp_path / "run/crf/train_aug/alpha_32"
+
+
+@pytest.mark.slow
+def test_the_whole_chain_and_another_split_afterwards(root, tmp_path):
+    """As docs/refinement.md has it: CAMs and walk of `val`, by the network that learned from `train_aug`."""
+    run_stages_of(config(root, refinement="random_walk"), tmp_path, None)
+    everything = ids(tmp_path / "cam/train_aug", "npz")
+    assert len(everything) == TRAIN + AUG
+    assert ids(tmp_path / "crf/train_aug/alpha_04", "npz") == everything
+    assert ids(tmp_path / "pseudo/train_aug", "png") == everything
     val = {"dataset__infer_split": "val", "dataset__eval_split": "val"}
     stages = ["infer_cam", "eval_cam", "random_walk", "eval_pseudo"]
-    run_stages_of(config(root, refinement="random_walk", **val), tmp_path / "run", stages)
-    metrics = json.loads((tmp_path / "run/metrics/eval_pseudo_val.json").read_text())
+    run_stages_of(config(root, refinement="random_walk", **val), tmp_path, stages)
+    metrics = json.loads((tmp_path / "metrics/eval_pseudo_val.json").read_text())
     assert (metrics["images"], metrics["affinity_split"]) == (2, "train_aug")
 
 
-def test_plain_runs_infer_what_is_scored(finished, root, tmp_path):
-    shutil.copytree(finished, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run/cam")
-    run_stages_of(config(root), tmp_path / "run", ["infer_cam", "eval_cam"])
-    assert len(ids(tmp_path / "run/cam/train", "npz")) == TRAIN
+def test_the_affinity_nets_stages_want_the_chain(root, tmp_path):
     with pytest.raises(ConfigError, match=r"--stages=random_walk: give --config.refinement=random_walk too"):
-        run_stages_of(config(root), tmp_path / "run", ["crf", "random_walk"])
-    with pytest.raises(RunError, match=r"cam/train_aug/settings.json: "):
-        own = config(root, "affinity_voc", cams_from=str(tmp_path / "run"))
-        run_stages_of(own, tmp_path / "walk", ["crf"])
+        run_stages_of(config(root), tmp_path, ["crf", "random_walk"])
 
 
 def test_a_split_outside_of_train_aug_cannot_be_scored_in_the_chain(root, tmp_path):
