@@ -81,6 +81,10 @@ class Shrunk:
         """Returns those of the source."""
         return self.source.labels(image_id)
 
+    def has_mask(self, image_id: str) -> bool:
+        """Returns what the source does."""
+        return self.source.has_mask(image_id)
+
     def mask(self, image_id: str) -> np.ndarray | None:
         """Returns uint8[H, W] of the nearest pixels, or None."""
         mask = self.source.mask(image_id)

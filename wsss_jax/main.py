@@ -3,6 +3,7 @@
 Examples:
   python -m wsss_jax.main --config=cse_shapes
   python -m wsss_jax.main --config=configs/cse_voc.py --config.dataset.root=VOCdevkit/VOC2012
+  python -m wsss_jax.main --config=cse_voc --dry_run
 
 The same command goes on where it was stopped. `wsss-jax run` is another name for it.
 """
@@ -31,6 +32,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs
 _STAGES = flags.DEFINE_list(
     "stages", None, "Stages to run, such as infer_cam,eval_cam; default all of the method's."
 )
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Check everything, say what would be done, and do nothing.")
 _LIST = flags.DEFINE_bool("list", False, "List experiments, methods and their stages.")
 
 
@@ -44,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
         )
     from pathlib import Path
 
+    from wsss_jax.stages.dry_run import dry_run
     from wsss_jax.stages.listing import listing
     from wsss_jax.stages.run import run_stages
 
@@ -52,7 +55,8 @@ def main(argv: Sequence[str]) -> None:
     if _CONFIG.value is None:
         raise ConfigError("--config=NAME or --config=FILE is missing; --list shows the experiments")
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    run_stages(_CONFIG.value, _WORKDIR.value or f"runs/{name}", _STAGES.value)
+    do = dry_run if _DRY_RUN.value else run_stages
+    do(_CONFIG.value, _WORKDIR.value or f"runs/{name}", _STAGES.value)
 
 
 def command() -> None:

@@ -53,9 +53,9 @@ def test_labels(root):
     assert source.labels("b 1").tolist() == [0, 1, 1]
     assert source.labels("more/c.x").tolist() == [1, 0, 0]
     assert source.labels("a").dtype == np.float32
-    assert "'more/d': no label" in refusal(source.labels, "more/d")  # an empty cell
+    assert source.labels("more/d").tolist() == [0, 0, 0]  # an empty cell: a negative
     (root / "labels.csv").write_text("\ufeffImage, Labels\n", encoding="utf-8")
-    assert "'a': no label" in refusal(Folder(str(root)).labels, "a")  # no line
+    assert "'a': no line" in refusal(Folder(str(root)).labels, "a")  # no line
 
 
 def test_masks(root):
@@ -65,6 +65,7 @@ def test_masks(root):
     mask = np.array([[0, 3], [255, 1]], np.uint8)
     write_mask(root / "masks" / "more" / "d.png", mask)
     np.testing.assert_array_equal(source.mask("more/d"), mask)
+    assert source.has_mask("more/d") and not source.has_mask("a")
     write_mask(root / "masks" / "more" / "c.x.png", mask)
     assert "mask of 'more/c.x'" in refusal(source.mask, "more/c.x")  # other size
     Image.fromarray(mask).save(root / "masks" / "a.jpg")

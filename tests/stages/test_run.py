@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.runs import tiny
-from tests.helpers.voc import make_voc
+from tests.helpers.voc import make_voc, write_annotation
 from wsss_jax.data.shapes import Shapes
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
 from wsss_jax.stages.run import run_stages_of
@@ -126,12 +126,15 @@ def test_a_misspelt_stage_names_the_nearest(tmp_path):
 @pytest.mark.parametrize("name", ["cam_voc", "cse_voc"])
 def test_voc_configurations_run_on_a_devkit(tmp_path, name):
     voc = make_voc(tmp_path, num_train=6, num_val=2, num_aug=6)
+    write_annotation(voc, "2007_000001", [])  # a negative
     config = tiny(name, dataset__root=str(voc), total_epochs=1, cam__scales=(1.0, 0.5))
     if name == "cse_voc":
         config.classifier.batch_size = 8
     run_stages_of(config, tmp_path / "run", None)
     metrics = json.loads((tmp_path / "run/metrics/eval_cam_train.json").read_text())
     assert metrics["images"] == 6 and len(metrics["classes"]) == 20
+    with np.load(tmp_path / "run/cam/train/2007_000001.npz") as file:
+        assert file["keys"].shape == (0,) and file["cam"].shape == (0, 40, 60)
 
 
 def test_a_users_own_folder_runs(tmp_path):

@@ -46,7 +46,7 @@ class AffinitySample:
     def __call__(self, image_id: str, rng: np.random.Generator) -> Sample:
         """Returns the sample."""
         image = self.source.image(image_id)
-        low, high = self._scores(image_id, (image.shape[0], image.shape[1]))
+        low, high = self.scores(image_id, (image.shape[0], image.shape[1]))
         if self.flip and rng.random() < 0.5:
             image, low, high = image[:, ::-1], low[:, ::-1], high[:, ::-1]
         if self.jitter is not None:
@@ -58,7 +58,7 @@ class AffinitySample:
         labels = cell_labels(window.cut(low), window.cut(high))
         return {"image": window.cut(image), "box": box, "labels": labels}
 
-    def _scores(self, image_id: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def scores(self, image_id: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """The two score stacks, float32[H, W, K + 1] each; DataError if they do not fit."""
         both = [read_scores(folder / f"{image_id}.npz", image_id, "crf") for folder in (self.low, self.high)]
         _check_alike(both[0], both[1], size, image_id)

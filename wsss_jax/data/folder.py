@@ -5,7 +5,7 @@ Layout below the root:
     classes.txt         one class name a line; the first is class 0 (mask value 1); none for background
     images/             .jpg .jpeg .png .webp .bmp, subfolders allowed; the id of `images/a/b.jpg` is `a/b`
     labels.csv          header `image,labels`, then a line per image: its id or file name, and its classes
-                        separated by ';', as in `a/b.jpg,cat;potted plant`
+                        separated by ';', as in `a/b.jpg,cat;potted plant`, or `a/c.jpg,` if it shows none
     masks/a/b.png       optional: 8-bit indices (0 background, c + 1 class c, 255 void)
     splits/NAME.txt     optional: one image id or file name a line
 
@@ -75,20 +75,24 @@ class Folder:
         return images.decode_image(self._image_path(image_id), image_id)
 
     def labels(self, image_id: str) -> np.ndarray:
-        """Returns float32[C] of 0/1."""
-        indices = self._labels.get(image_id, ())
-        if not indices:
+        """Returns float32[C] of 0/1; zeros where its line in `labels.csv` names no class."""
+        if image_id not in self._labels:
             where = Path(self.root, "labels.csv")
             raise DataError(
-                f"image {image_id!r}: no label in {where}; add one, or leave the image out of the split"
+                f"image {image_id!r}: no line in {where}; add one (`{image_id},` if it shows none of the "
+                "classes), or leave the image out of the split"
             )
         labels = np.zeros(len(self.classes), np.float32)
-        labels[list(indices)] = 1
+        labels[list(self._labels[image_id])] = 1
         return labels
+
+    def has_mask(self, image_id: str) -> bool:
+        """Whether `masks/<id>.png` is there."""
+        return self._mask_path(image_id).exists()
 
     def mask(self, image_id: str) -> np.ndarray | None:
         """Returns uint8[H, W] from `masks/<id>.png`, or None if there is no such file."""
-        path = Path(self.root, "masks", f"{image_id}.png")
+        path = self._mask_path(image_id)
         if path.exists():
             return images.read_mask(path, image_id, len(self.classes), self.size(image_id))
         for extension in (".jpg", ".jpeg", ".webp"):
@@ -98,6 +102,9 @@ class Folder:
                     f"mask of {image_id!r}: {lossy} must be a PNG: lossy formats change class indices"
                 )
         return None
+
+    def _mask_path(self, image_id: str) -> Path:
+        return Path(self.root, "masks", f"{image_id}.png")
 
     @functools.cached_property
     def _files(self) -> dict[str, str]:

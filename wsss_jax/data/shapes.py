@@ -159,6 +159,10 @@ class Shapes:
         canvas += rng.uniform(0.01, 0.04) * rng.standard_normal(canvas.shape, np.float32)
         return np.clip(canvas * 255 + 0.5, 0, 255).astype(np.uint8)
 
+    def has_mask(self, image_id: str) -> bool:
+        """True: each mask is drawn."""
+        return True
+
     def mask(self, image_id: str) -> NDArray[np.uint8]:
         """uint8[H, W]: 0 background, c + 1 class c. There is no void."""
         scene = self._scene(image_id)

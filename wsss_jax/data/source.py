@@ -48,7 +48,10 @@ class Source(Protocol):
         """Returns the picture, uint8[H, W, 3], RGB."""
 
     def labels(self, image_id: str) -> np.ndarray:
-        """Returns float32[C]: 1 for each class in the picture, else 0. At least one is 1."""
+        """Returns float32[C]: 1 for each class in the picture, else 0. A picture may show none of them."""
+
+    def has_mask(self, image_id: str) -> bool:
+        """Whether `mask` finds a file, without decoding it."""
 
     def mask(self, image_id: str) -> np.ndarray | None:
         """Returns uint8[H, W]: 0 background, `c + 1` class `c`, 255 void; None if the image has no mask."""

@@ -65,7 +65,7 @@ class Voc:
         return images.decode_image(self._path("JPEGImages", image_id, ".jpg"), image_id)
 
     def labels(self, image_id: str) -> np.ndarray:
-        """Returns float32[20] of 0/1."""
+        """Returns float32[20] of 0/1; zeros where the XML names no object."""
         path = self._path("Annotations", image_id, ".xml")
         labels = np.zeros(len(CLASSES), np.float32)
         for name in _object_names(path, image_id):
@@ -74,17 +74,22 @@ class Voc:
                     f"image {image_id!r}: {path} names {name!r}, which is not one of VOC's 20 classes"
                 )
             labels[CLASSES.index(name)] = 1
-        if not labels.any():
-            raise DataError(f"image {image_id!r}: {path} names no object; take the image out of the list")
         return labels
+
+    def has_mask(self, image_id: str) -> bool:
+        """Whether there is a mask, an official one or SBD's."""
+        return self._mask_path(image_id) is not None
 
     def mask(self, image_id: str) -> np.ndarray | None:
         """Returns uint8[H, W] with 0 background, 1 to 20 classes, 255 void; None where there is no mask."""
-        for folder in ("SegmentationClass", "SegmentationClassAug"):
-            path = self._path(folder, image_id, ".png")
-            if path.exists():
-                return images.read_mask(path, image_id, len(CLASSES), self.size(image_id))
-        return None
+        path = self._mask_path(image_id)
+        return None if path is None else images.read_mask(path, image_id, len(CLASSES), self.size(image_id))
+
+    def _mask_path(self, image_id: str) -> Path | None:
+        paths = (
+            self._path(folder, image_id, ".png") for folder in ("SegmentationClass", "SegmentationClassAug")
+        )
+        return next((path for path in paths if path.exists()), None)
 
     def _path(self, folder: str, image_id: str, extension: str) -> Path:
         return Path(self.root, folder, image_id + extension)

@@ -82,11 +82,26 @@ class Run:
 
 
 def open_run(config: ConfigDict, workdir: str | Path) -> Run:
-    """Checks the configuration, opens or creates the folder, and writes config.json and manifest.json.
+    """Opens or creates the folder, and writes config.json and manifest.json.
 
     Raises:
       ConfigError: a value cannot be used, or the folder was made by another configuration.
       RunError: the folder cannot be written.
+    """
+    run = look_into(config, workdir)
+    if jax.process_index() == 0:
+        write_json(run.layout.config, dict(_plain(run.config)))
+        manifest.begin(run.layout.manifest)
+        remove_temporary(run.layout.workdir)
+    return run
+
+
+def look_into(config: ConfigDict, workdir: str | Path) -> Run:
+    """The run as `open_run` gives it, with the same checks, but nothing is written.
+
+    Raises:
+      ConfigError: a value cannot be used, or the folder was made by another configuration.
+      RunError: the folder is a file.
     """
     validate(config)
     chosen, config = config.dataset.infer_split, resolved(config)
@@ -94,15 +109,11 @@ def open_run(config: ConfigDict, workdir: str | Path) -> Run:
     run = Run(config, Layout(Path(workdir).expanduser().absolute(), cams_from=cams_from))
     if run.layout.workdir.is_file():
         raise RunError(f"{run.layout.workdir} is a file; choose a folder with --workdir")
-    _ = run.method, run.source  # what they refuse must leave no trace in the folder
+    _ = run.method, run.source  # for what they refuse
     if chosen == "auto":
         _check_part(run)
     if run.layout.config.exists():
         _check_same(json.loads(run.layout.config.read_text()), dict(_plain(config)), run.layout)
-    if jax.process_index() == 0:
-        write_json(run.layout.config, dict(_plain(config)))
-        manifest.begin(run.layout.manifest)
-        remove_temporary(run.layout.workdir)
     return run
 
 

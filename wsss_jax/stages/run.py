@@ -12,9 +12,10 @@ from wsss_jax.errors import ConfigError
 from wsss_jax.interrupt import stop_on_signals
 from wsss_jax.stages import manifest
 from wsss_jax.stages.baseline import baseline, eval_both
+from wsss_jax.stages.checks import check_start
 from wsss_jax.stages.classifier import classifier
 from wsss_jax.stages.cluster import cluster
-from wsss_jax.stages.context import Run, open_run, recorded
+from wsss_jax.stages.context import Run, look_into, open_run, recorded
 from wsss_jax.stages.crf import crf, eval_crf
 from wsss_jax.stages.devices import configure_jax
 from wsss_jax.stages.eval_pseudo import eval_pseudo
@@ -25,6 +26,7 @@ from wsss_jax.stages.random_walk import random_walk
 from wsss_jax.stages.report import report
 from wsss_jax.stages.response import infer_response
 from wsss_jax.stages.rounds import rounds
+from wsss_jax.stages.space import check_space, needed
 from wsss_jax.stages.split import split
 from wsss_jax.stages.train import train
 from wsss_jax.stages.train_affinity import train_affinity
@@ -74,7 +76,15 @@ def run_stages(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | 
     """
     configure_jax(config)
     with stop_on_signals():
+        check_before(config, workdir, stages)
         run_stages_of(config, workdir, stages)
+
+
+def check_before(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None) -> None:
+    """Checks what the stages will need while nothing is written yet; UserError says what is wrong."""
+    run = look_into(config, workdir)
+    wanted = checked_stages(run, stages)
+    check_space(run, needed(run, wanted, check_start(run, wanted)))
 
 
 def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None) -> None:
@@ -92,7 +102,7 @@ def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str]
 
 def run_opened(run: Run, stages: Sequence[str] | None) -> None:
     """Runs the stages of an opened run."""
-    for stage in _checked(run, stages):
+    for stage in checked_stages(run, stages):
         run.say(f"== {stage} ({run.layout.workdir.name})")
         if jax.process_index() == 0:
             manifest.keep_time(run.layout.manifest)
@@ -102,7 +112,7 @@ def run_opened(run: Run, stages: Sequence[str] | None) -> None:
             multihost_utils.sync_global_devices(f"{run.layout.workdir} {stage}")
 
 
-def _checked(run: Run, stages: Sequence[str] | None) -> Sequence[str]:
+def checked_stages(run: Run, stages: Sequence[str] | None) -> Sequence[str]:
     """The wanted stages in their order; ConfigError names one that the method does not have."""
     own = [stage for stage in run.method.stages if stage != "report"]
     refining = list(dict.fromkeys(stage for chain in REFINEMENTS.values() for stage in chain))

@@ -15,6 +15,7 @@ from wsss_jax.method import Variables
 from wsss_jax.methods import affinity_net
 from wsss_jax.methods.affinity import Affinity
 from wsss_jax.sharding import check_batch_size
+from wsss_jax.stages.affinity_pairs import check_pairs
 from wsss_jax.stages.context import Run
 from wsss_jax.stages.infer import record_in
 from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
@@ -29,7 +30,7 @@ def train_affinity(run: Run) -> None:
     """Trains or goes on training, unless `walk.checkpoint` names weights.
 
     Raises:
-      RunError: CRF scores are missing.
+      RunError: CRF scores are missing, or have nothing to teach.
       ConfigError: batches cannot be divided among the devices, or `affinity.init_from` means nothing.
     """
     config, settings = run.config, run.config.affinity
@@ -40,6 +41,7 @@ def train_affinity(run: Run) -> None:
     )
     ids = run.ids(config.dataset.infer_split)
     method, sample = affinity_net(config), affinity_sample(run, ids)
+    check_pairs(sample, ids, settings.radius)
     record_in(run.layout.checkpoints(method.trained), _settings(run, ids), "AffinityNet's checkpoints")
     per_epoch = steps_per_epoch(len(ids), settings.batch_size)
     plan = Plan(
