@@ -40,6 +40,7 @@ def folder(tmp_path):
 
 
 def opened(root, workdir, name="cam_voc", **changes):
+    changes = {"dataset__infer_split": "train", **changes}
     return look_into(tiny(name, dataset__root=str(root), **changes), workdir)
 
 
@@ -167,7 +168,7 @@ def test_optional_packages_show_before_the_first_stage(tmp_path, monkeypatch):
 
 
 def test_room_is_that_of_the_files_to_come(voc, tmp_path):
-    run = opened(voc, tmp_path / "run", crf__alphas=(4.0, 32.0), refinement="random_walk")
+    run = opened(voc, tmp_path / "run", crf__alphas=(4.0, 32.0), affinity__init_from="trained")
     facts = check_start(run, ALL)
     area, planes = 40 * 60 * 4, 1 + 2 + 1 + 2 + 1 + 2
     assert space.needed(run, ("infer_cam",), facts) == {"CAMs": planes * area}

@@ -81,13 +81,15 @@ def _check_packages(run: Run, stages: Sequence[str]) -> None:
 def _check_weights(run: Run, stages: Sequence[str]) -> None:
     """ConfigError for weights that a stage will read and that are not there."""
     config, wanted = run.config, set(stages)
-    fresh = not steps(run.layout.checkpoints(run.method.trained))
+    untrained = [name for name in (run.method.trained, "affinity") if not steps(run.layout.checkpoints(name))]
     needed = {
-        "init_from": "train" in wanted and fresh,
+        "init_from": "train" in wanted and run.method.trained in untrained,
         "classifier_from": bool(wanted & {"classifier", "rounds", "features", "train"}),
         "cam.checkpoint": "infer_cam" in wanted,
         "walk.checkpoint": bool(wanted & {"train_affinity", "random_walk"}),
-        "affinity.init_from": "train_affinity" in wanted and not config.walk.checkpoint,
+        "affinity.init_from": "train_affinity" in wanted
+        and not config.walk.checkpoint
+        and "affinity" in untrained,
     }
     paths = {key: dict(flatten(config))[key] for key, reads in needed.items() if reads}
     if "classifier" in wanted and not config.classifier_from:
