@@ -5,6 +5,7 @@ if __name__ == "__main__":  # above the imports, so that Ctrl-C ends these with 
 
     run_command("benchmarks.__main__:command")
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     from benchmarks.machine import load, machine, versions
     from benchmarks.networks import prepare_jax
     from benchmarks.table import describe, document, table
-    from wsss_jax.files import write_json
+    from wsss_jax.files import write_whole
 
     prepare_jax(settings)
     load_before = load()
@@ -58,7 +59,8 @@ def main(argv: Sequence[str]) -> None:
     where, what = machine(load_before), versions()
     print(f"{describe(where)}\n{describe(what)}\n\n{table(rows)}")
     if _JSON.value:
-        write_json(_JSON.value, document(rows, settings, where, what))
+        text = json.dumps(document(rows, settings, where, what), indent=2) + "\n"
+        write_whole(_JSON.value, lambda file: file.write(text.encode()))
 
 
 def _settings() -> Settings:

@@ -5,11 +5,13 @@ import json
 import os
 import threading
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from wsss_jax import files
 from wsss_jax.errors import RunError
-from wsss_jax.files import remove_temporary, write_json, write_whole
+from wsss_jax.files import is_whole, read_json, remove_temporary, unsealed, write_json, write_whole
 
 
 def writer(content=b"new"):
@@ -130,7 +132,50 @@ def test_json_is_indented_and_ends_with_a_newline(tmp_path):
     write_json(tmp_path / "a.json", {"b": [1, None], "ä": 0.5})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert text.startswith('{\n  "b"') and text.endswith("}\n")
-    assert json.loads(text) == {"b": [1, None], "ä": 0.5}
+    assert unsealed(json.loads(text)) == {"b": [1, None], "ä": 0.5}
+
+
+def test_json_that_was_changed_is_not_read(tmp_path):
+    path, value = tmp_path / "a.json", {"b": [1, None], "ä": 0.1 + 0.2, "c": {"d": "e"}}
+    write_json(path, value)
+    assert read_json(path, "restore it") == value
+    whole = path.read_bytes()
+    changed = whole.replace(b"04", b"14")
+    for damaged in (b"", whole[:-9], b"[" * 5000, b"null", b"[]", b"{}", changed, b"\xff" + whole):
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"a.json: (damaged|not as it was written).*; restore it$"):
+            read_json(path, "restore it")
+    path.unlink()
+    with pytest.raises(RunError, match=r"a.json: damaged"):
+        read_json(path, "restore it")
+
+
+def test_json_by_hand_needs_no_digest(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"split": "val"}')
+    assert read_json(path, "", by_hand=True) == {"split": "val"}
+    write_json(path, {"split": "val"})
+    path.write_text(path.read_text().replace("val", "var"))
+    with pytest.raises(RunError, match="not as it was written"):
+        read_json(path, "", by_hand=True)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".png", ".jpg"])
+def test_only_whole_files_are_whole(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    assert not is_whole(path)
+    if suffix == ".npz":
+        np.savez(path, a=np.arange(5000))
+    else:
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)).save(path)
+    assert is_whole(path)
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[: len(whole) // 2], b"", bytes(len(whole)), whole[:-500] + bytes(500)):
+        path.write_bytes(damaged)
+        assert not is_whole(path)
+    path.unlink()
+    path.mkdir()
+    assert not is_whole(path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -5,9 +5,18 @@ The commands print such a message as one line and exit with status 1; a tracebac
 
 import signal
 
+_LONGEST = 1 << 15  # characters of a message; every name of a large network's tensors fits
+
 
 class UserError(Exception):
-    """Something outside the program is wrong; the message names it and the remedy."""
+    """Something outside the program is wrong; the message names it and the remedy.
+
+    Messages quote names that files and folders hold, which may be anything: as text they are one printable
+    line of bounded length.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), _LONGEST)
 
 
 class ConfigError(UserError, ValueError):
@@ -33,3 +42,13 @@ class Interrupted(Exception):
         """`number` is the signal's, of whichever host has received one."""
         super().__init__(message)
         self.number = number
+
+
+def printable(text: str, longest: int) -> str:
+    r"""The text with what cannot be printed escaped (`\n`, `\udc80`), and without its middle if too long."""
+    if len(text) > longest:
+        half = (longest - 5) // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -79,6 +79,7 @@ def _unknown_key(argv: Sequence[str]) -> str | None:
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
     """By the whole key, else by its last part, since users forget sections as often as they misspell."""
     near = [name for name in known if name.endswith(f".{key}")]  # the section only is missing
+    near = near or _by_initials(key, known)
     near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     if not near:
         leaves = [name.rsplit(".", 1)[-1] for name in known]
@@ -87,6 +88,14 @@ def _nearest(key: str, known: Mapping[str, Any]) -> str:
     if not near:
         return "wsss_jax/config.py lists all keys"
     return f"did you mean {' or '.join(f'--config.{name}' for name in near)}?"
+
+
+def _by_initials(key: str, known: Mapping[str, Any]) -> list[str]:
+    """Keys whose last part has these initials, as learning_rate has those of lr; first the section's own."""
+    section, _, short = key.rpartition(".")
+    near = [name for name in known if "".join(re.findall(r"(?:^|_)(.)", name.rsplit(".", 1)[-1])) == short]
+    near = near if len(short) > 1 else []
+    return [name for name in near if name.startswith(f"{section}.")] or near
 
 
 def _with_wanted_type(message: str, argv: Sequence[str]) -> str:

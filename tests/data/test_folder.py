@@ -47,6 +47,16 @@ def test_ids_sizes_and_pixels(root):
     assert source.image("more/d")[0, 0].tolist() == [10, 20, 30]
 
 
+@pytest.mark.parametrize("suffix", ["tif", "tiff", "TIFF", "gif"])
+def test_pictures_of_microscopes_and_scanners(root, suffix):
+    Image.new("RGB", (7, 4), (10, 20, 30)).save(root / f"images/e.{suffix}")
+    assert "e" in Folder(str(root)).ids("all")
+    assert Folder(str(root)).image("e")[3, 6].tolist() == [10, 20, 30]
+    (root / "masks").mkdir()
+    Image.new("L", (7, 4)).save(root / "masks/e.tif")
+    assert "must be a PNG" in refusal(Folder(str(root)).mask, "e")
+
+
 def test_labels(root):
     source = Folder(str(root))
     assert source.labels("a").tolist() == [1, 0, 0]

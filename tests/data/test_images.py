@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from tests.helpers.voc import write_mask
 from wsss_jax.data import images
+from wsss_jax.data.pictures import upright_rgb
 from wsss_jax.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -119,7 +120,19 @@ def test_enormous_picture_is_refused(tmp_path, monkeypatch):
     assert "too many pixels" in refusal(images.decode_image, path, "a")
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "TGA"])
+def test_other_formats_are_not_read_whatever_they_are_called(tmp_path, monkeypatch, kind):
+    called = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: called.append(arguments))
+    Image.fromarray(RGB).save(tmp_path / "a.png", kind)
+    for read in (images.decode_image, images.header_size, lambda p, i: images.read_mask(p, i, 3)):
+        assert "cannot be decoded" in refusal(read, tmp_path / "a.png", "a")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        upright_rgb(tmp_path / "a.png")
+    assert not called
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tiff"])
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_damaged_bytes_give_pixels_or_a_data_error(tmp_path_factory, suffix, data):

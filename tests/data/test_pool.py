@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers import jobs
 from tests.helpers.scripts import command
+from wsss_jax.data import pool as pool_module
 from wsss_jax.data.pool import Pool, map_ordered
 from wsss_jax.errors import DataError
 
@@ -96,6 +97,21 @@ def test_workers_ignore_interrupt_and_termination():
         os.kill(worker, signal.SIGINT)
         os.kill(worker, signal.SIGTERM)
         assert pool.submit(1).result() == worker
+
+
+def test_a_stopped_worker_is_told_and_can_go_on(monkeypatch, capfd):
+    monkeypatch.setattr(pool_module, "_SILENT_SECONDS", 0.2)
+    with Pool(jobs.process_id, workers=1, describe=lambda i: f"image 'number {i}'") as pool:
+        worker = pool.submit(0).result()
+        os.kill(worker, signal.SIGSTOP)
+        waiting, said = pool.submit(1), []
+        wait_until(lambda: said.append(capfd.readouterr().err) or any("number 1" in text for text in said))
+        (line,) = [line for line in "".join(said).splitlines() if "number 1" in line]
+        assert line.startswith(
+            f"image 'number 1': the loader worker that is working on it, process {worker}, has"
+        )
+        os.kill(worker, signal.SIGCONT)
+        assert waiting.result(20) == worker
 
 
 def test_close_ends_workers_also_busy_ones(tmp_path):

@@ -139,6 +139,11 @@ def test_one_line_says_what_the_score_is():
     )
 
 
+def test_pseudo_masks_are_cut_at_a_share():
+    line = describe(summarise(small_sweep(), 0.2, provenance=provenance(stage="eval_pseudo")))
+    assert "mIoU 12.50 at share 0.2 (fixed), 50.00 at 0.4 (oracle)" in line and "background score" not in line
+
+
 @pytest.mark.parametrize("absent_classes", ["zero", "ignore", "truth"])
 def test_metrics_are_strict_json_even_from_numpy_values(absent_classes):
     given = provenance(scales=np.float32([0.5, 1]), flip=np.bool_(True), extra={"seed": np.int64(3)})

@@ -9,6 +9,7 @@ import pytest
 from tests.helpers.networks import narrow_cam, narrow_cpn, narrow_cse, narrow_variables
 from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import ConfigError
+from wsss_jax.inference import predict as predict_module
 from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
 from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.ops.resize import resize_bilinear
@@ -144,6 +145,33 @@ def test_plan_holds_every_picture_once_biggest_bucket_first():
     for bucket, ids in batches:
         assert 1 <= len(ids) <= SETTINGS.batch_size
         assert all(SIZES[i][0] <= bucket[0] and SIZES[i][1] <= bucket[1] for i in ids)
+
+
+@pytest.mark.parametrize(
+    ("devices", "batch_size", "pictures"),
+    [(1, 8, [8, 8, 4, 1, 1]), (2, 8, [8, 8, 4, 2, 2]), (8, 3, [3, 3, 3, 3, 3])],
+)
+def test_batches_of_large_pictures_have_fewer(devices, batch_size, pictures):
+    """A batch has no more pixels than one of the usual size, or one picture per device."""
+    settings = dataclasses.replace(SETTINGS, batch_size=batch_size)
+    buckets = [(64, 64), (512, 512), (512, 1024), (2000, 3000), (4000, 6000)]
+    assert [settings.pictures(bucket, devices) for bucket in buckets] == pictures
+    rows = [settings.rows(bucket, devices) for bucket in buckets]
+    assert rows == [-(-count // devices) * devices for count in pictures]
+
+
+def test_one_large_picture_is_computed_by_itself(every_class, monkeypatch):
+    """Four times the usual area here, as 4000 x 6000 pixels are 90 times that of VOC's pictures."""
+    monkeypatch.setattr(predict_module, "_USUAL_AREA", 48 * 48 // 4)
+    settings = dataclasses.replace(SETTINGS, batch_size=4, max_buckets=1)
+    found, predictor = predict(narrow_cam(), settings)
+    assert [len(b.image_ids) for b in plan_batches(Pictures(), tuple(SIZES), settings)] == [1] * 5
+    assert predictor.program.compiled == 1
+    for image_id, p in found.items():
+        np.testing.assert_allclose(p.cam, every_class[0][image_id].cam[list(GIVEN[image_id])], atol=1e-5)
+    source, batches = Pictures(), plan_batches(Pictures(), tuple(SIZES), settings)
+    padded = [p for _, p in predict_module.padded_batches(source, batches, settings, 1, GIVEN)]
+    assert {p.images[0].shape[0] for p in padded} == {1}
 
 
 def test_a_picture_without_class_has_no_map():

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.golden import GOLDEN, names, state_dict
 from tests.helpers.networks import FROZEN_BLOCKS, narrow_variables, relative
 from wsss_jax.errors import ConfigError
-from wsss_jax.inference.predict import PlannedBatch
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch
 from wsss_jax.methods.affinity import Affinity, pair_labels, pair_losses
 from wsss_jax.models.affinity import AffinityNet
 from wsss_jax.ops.stencil import feature_affinities, half_offsets
@@ -147,7 +147,8 @@ def test_loss_and_gradients_are_psas(golden, variables):
 @pytest.mark.parametrize("bucket", [(96, 80), (104, 112)])
 def test_the_walk_from_picture_to_labels_is_psas(golden, variables, method, bucket):
     settings = WalkSettings(beta=8, logt=8, method=method)
-    walker = Walker(AffinityNet(), 5, settings, data_mesh(jax.devices()[:1]), 1)
+    plan = InferenceSettings(scales=(1.0,), flip=False, class_filter="given", batch_size=1, max_buckets=1)
+    walker = Walker(AffinityNet(), 5, settings, data_mesh(jax.devices()[:1]), plan)
     keys = np.concatenate([[-1], golden["rw_classes"]]).astype(np.int32)
     item = WalkInput("a", golden["rw_image"], keys, walk_seeds(golden["rw_cams"], 16, 8))
     (walked,) = next(walker.walk(variables, [PlannedBatch(bucket, ("a",))], lambda _: item, 1))

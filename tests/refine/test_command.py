@@ -136,10 +136,25 @@ def test_mistakes_take_one_line(folders, capsys, flags, message):
 
 
 def test_maps_without_a_picture(folders, capsys):
-    (folders / "images/c.png").unlink()
-    assert "c.npy: there is no picture 'c' in" in fails(capsys, folders)
+    """Each is refused by itself: a stray file, two pictures of one name, a name that no file can have."""
+    for name in ("stray", "sub/two\nlines"):
+        (folders / f"cams/{name}.npy").write_bytes((folders / "cams/c.npy").read_bytes())
+    Image.fromarray(picture(5, SIZE)).save(folders / "images/sub/two\nlines.png")
     (folders / "images/a.jpg").write_bytes(b"")
-    assert "are both of image 'a'; remove one" in fails(capsys, folders)
+    with pytest.raises(SystemExit) as stop:
+        run(folders, "--alphas=4")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == 1 and len(lines) == 4
+    assert lines[0].startswith("refused: ") and "are both of image 'a'; remove one" in lines[0]
+    assert "stray.npy: there is no picture 'stray' in" in lines[1] and ".tiff" in lines[1]
+    assert r"'sub/two\nlines' has a backslash, a control character" in lines[2]
+    assert "3 of 5 images were refused, the others are done; the first: " in lines[3]
+    assert {p.name for p in (folders / "out").rglob("*.png")} == {"b.png", "c.png"}
+    for path in folders.glob("images/*.*"):
+        path.unlink()
+    for path in folders.glob("images/sub/*.*"):
+        path.rename(folders / "images/other.png")
+    assert "none of the maps has its picture in" in fails(capsys, folders)
 
 
 def test_a_walk_along_affinities(folders, capsys):

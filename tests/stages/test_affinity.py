@@ -12,6 +12,7 @@ from wsss_jax import interrupt
 from wsss_jax.data import make_source
 from wsss_jax.errors import CheckpointError, ConfigError, Interrupted, RunError, UserError
 from wsss_jax.evaluation import ConfusionMatrix, mean_iou
+from wsss_jax.files import unsealed
 from wsss_jax.refine.walker import Walker
 from wsss_jax.stages.run import run_stages_of
 
@@ -146,7 +147,7 @@ def test_another_share_draws_new_masks_without_a_walk(copy, monkeypatch):
 
 
 def test_a_share_chosen_on_another_split_is_applied(copy, tmp_path):
-    other = json.loads((copy / "metrics/eval_pseudo_val.json").read_text()) | {"split": "other"}
+    other = unsealed(json.loads((copy / "metrics/eval_pseudo_val.json").read_text())) | {"split": "other"}
     (tmp_path / "other.json").write_text(json.dumps(other))
     run_stages_of(config(walk__threshold_from=str(tmp_path / "other.json")), copy, ["eval_pseudo"])
     metrics = json.loads((copy / "metrics/eval_pseudo_val.json").read_text())
@@ -301,6 +302,17 @@ def test_what_cannot_work_is_refused_in_one_line(copy, changes, message):
 def test_the_method_affinity_needs_a_run_to_refine(tmp_path):
     with pytest.raises(ConfigError, match="cams_from=''"):
         run_stages_of(refining(""), tmp_path, None)
+
+
+@pytest.mark.parametrize("stages", [["crf"], ["eval_cam"], ["train_affinity"], ["random_walk"]])
+def test_cams_that_the_other_run_lacks(tmp_path, stages):
+    """The run that makes CAMs is named, and the split: this one has no stage that could make them."""
+    with pytest.raises(RunError) as error:
+        run_stages_of(refining(tmp_path / "other"), tmp_path / "run", stages)
+    message = str(error.value)
+    path = tmp_path / "other/cam/val/settings.json"
+    assert f"{path}: the run that config.cams_from names has no CAMs" in message
+    assert "run its stage infer_cam with --config.dataset.infer_split=val first" in message
 
 
 def test_a_file_without_the_branches_is_no_affinity_net(finished, tmp_path):

@@ -11,6 +11,7 @@ from tests.helpers.runs import tiny
 from wsss_jax.data.shapes import Shapes
 from wsss_jax.errors import ConfigError, DataError, Interrupted, RunError
 from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, mean_iou
+from wsss_jax.files import write_json
 from wsss_jax.refine import native
 from wsss_jax.stages import batches
 from wsss_jax.stages.run import run_stages_of
@@ -53,7 +54,7 @@ def write_cams(folder):
         "method": "cam", "dataset": "shapes", "list_sha256": "0" * 64, "weights_sha256": "1" * 64,
         "scales": [1.0], "flip": True, "class_filter": "given",
     }  # fmt: skip
-    (path / "settings.json").write_text(json.dumps(settings))
+    write_json(path / "settings.json", settings)
     return folder
 
 

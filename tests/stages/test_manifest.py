@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.runs import tiny
 from wsss_jax.errors import Interrupted, RunError
+from wsss_jax.files import write_json
 from wsss_jax.stages import manifest
 from wsss_jax.stages.context import open_run, recorded
 
@@ -66,7 +67,7 @@ def test_time_is_that_since_the_start_and_adds_up(tmp_path):
     path = tmp_path / "manifest.json"
     date = datetime.now().astimezone() - timedelta(minutes=5)
     start = {"command": "a", "commit": None, "date": date.isoformat(), "seconds": 0.0, "end": None}
-    path.write_text(json.dumps({"starts": [{**start, "seconds": 40.0}, start]}))
+    write_json(path, {"starts": [{**start, "seconds": 40.0}, start]})
     manifest.keep_time(path)
     assert manifest.seconds(manifest.read(path)) == pytest.approx(340, abs=5)
     assert [s["end"] for s in manifest.read(path)["starts"]] == [None, None]

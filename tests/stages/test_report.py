@@ -1,7 +1,5 @@
 """The report of runs whose files are made here: what it finds, what it chooses, what it refuses."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -15,13 +13,14 @@ from wsss_jax.evaluation import (
     summarise,
     summarise_labels,
 )
-from wsss_jax.files import write_json
+from wsss_jax.files import read_json, write_json
 from wsss_jax.report import palette_png
 from wsss_jax.stages import manifest
 from wsss_jax.stages.context import open_run
 from wsss_jax.stages.layout import Layout
 from wsss_jax.stages.report import report
 from wsss_jax.stages.results import main_results, scored_stages
+from wsss_jax.training.metrics import MetricWriter
 
 
 def provenance(run, stage, method, crf=False):
@@ -146,7 +145,7 @@ def test_maps_that_are_gone_leave_their_scores(run):
 def test_results_have_one_order_everywhere_and_the_run_s_own_maps_sort(run):
     for layout in (Layout(run.layout.classifier), run.layout):
         layout.logs.mkdir(parents=True, exist_ok=True)
-        (layout.logs / "train.jsonl").write_text('{"step": 1, "loss": 1}\n')
+        MetricWriter(layout.logs, 0).write(1, {"loss": 1})
     page = page_of(run)
     order = ["ordinary classifier", "OC-CSE", "CRF, alpha 4", "pseudo masks"]
     for heading in ("Scores", "Stages", "IoU per class", "Gallery"):
@@ -182,7 +181,7 @@ def test_scored_pictures_that_were_trained_on_are_told_of(run, tmp_path):
 
     assert warnings(run) == []
     path = run.layout.metrics("eval_pseudo", "val")
-    masks = json.loads(path.read_text()) | {"affinity_split": "val", "affinity_list_sha256": "e" * 64}
+    masks = read_json(path, "") | {"affinity_split": "val", "affinity_list_sha256": "e" * 64}
     told = "AffinityNet was trained on the CAMs of the very pictures that are scored."
     for scored, wanted in (("e" * 64, [told]), ("f" * 64, [])):
         write_json(path, {**masks, "list_sha256": scored})
@@ -202,8 +201,9 @@ def test_losses_and_their_terms_are_drawn_if_there_are_any(run):
     assert not [a for a in page_of(run).all("svg") if "loss" in a["aria-label"]]
     lines = [{"step": i, "epoch": 0, "loss": 1 / i, "loss_all": 0.5, "loss_erased": 0.1} for i in (1, 2, 3)]
     run.layout.logs.mkdir(exist_ok=True)
-    path = run.layout.logs / "train.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    writer = MetricWriter(run.layout.logs, 0)
+    for line in lines:
+        writer.write(line["step"], line)
     curves = ["OC-CSE: loss", "OC-CSE: all", "OC-CSE: erased"]
     assert [text for text in page_of(run).texts if text in curves] == curves
 
@@ -229,6 +229,6 @@ def test_what_cannot_be_reported_is_named(tmp_path, run):
     path.write_text('{"split": ')
     with pytest.raises(RunError, match=r"eval_other_val.json: damaged; delete it"):
         report(run)
-    path.write_text("[1]")
+    write_json(path, {"split": "val"})
     with pytest.raises(RunError, match=r"eval_other_val.json: not a metrics file; move it"):
         report(run)

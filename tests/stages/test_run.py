@@ -12,6 +12,7 @@ from tests.helpers.runs import tiny
 from tests.helpers.voc import make_voc, write_annotation
 from wsss_jax.data.shapes import Shapes
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
+from wsss_jax.files import unsealed
 from wsss_jax.stages.run import run_stages_of
 
 
@@ -213,7 +214,7 @@ def test_a_work_folder_that_cannot_be_is_named(tmp_path):
 def test_a_threshold_chosen_on_another_split_is_applied(finished, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(finished[0], copy)
-    other = json.loads((copy / "metrics/eval_cam_val.json").read_text()) | {"split": "other"}
+    other = unsealed(json.loads((copy / "metrics/eval_cam_val.json").read_text())) | {"split": "other"}
     (tmp_path / "other.json").write_text(json.dumps(other))
     config = tiny("cse_shapes", eval__threshold_from=str(tmp_path / "other.json"), eval__every_epochs=1)
     run_stages_of(config, copy, ["eval_cam"])

@@ -87,7 +87,7 @@ def test_every_round_leaves_its_results(finished):
     folder, _ = finished
     for place in (folder / "round_1", folder):
         names = {path.name for path in (place / "features/train").iterdir()}
-        assert names == {*(f"train_{i:05d}.npy" for i in range(24)), "settings.json"}
+        assert names == {*(f"train_{i:05d}.npz" for i in range(24)), "settings.json"}
         assert (place / "metrics/eval_cam_val.json").is_file()
         for name in ("snail", "kite"):
             with Image.open(place / f"subcategories/{name}.png") as sheet:

@@ -125,13 +125,25 @@ def test_a_checkpoint_of_another_network_is_refused(undisturbed, tmp_path):
 
 
 def test_lines_after_the_checkpoint_are_dropped_and_a_cut_one_is_ignored(tmp_path):
-    path = tmp_path / "train.jsonl"
-    path.write_text('{"step": 2, "loss": 1}\n{"step": 4, "loss": 2}\n{"step": 6, "lo')
+    path, writer = tmp_path / "train.jsonl", MetricWriter(tmp_path, 0)
+    for step in (2, 4, 6):
+        writer.write(step, {"loss": step / 2})
+    path.write_bytes(path.read_bytes()[:-9])
+    warnings = []
+    assert [line["step"] for line in read_lines(path, warnings.append)] == [2, 4] and not warnings
     MetricWriter(tmp_path, 3).write(4, {"loss": 3.0})
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
-        {"step": 2, "loss": 1},
-        {"step": 4, "loss": 3.0},
-    ]
+    assert read_lines(path) == [{"step": 2, "loss": 1.0}, {"step": 4, "loss": 3.0}]
+    assert json.loads(path.read_text().splitlines()[1]).keys() == {"step", "loss", "crc32"}
+
+
+def test_a_damaged_line_is_told_and_the_others_are_kept(tmp_path):
+    path, writer = tmp_path / "train.jsonl", MetricWriter(tmp_path, 0)
+    for step in (2, 4, 6):
+        writer.write(step, {"loss": step / 2})
+    path.write_text(path.read_text().replace('"loss": 2.0', '"loss": 7.0'))
+    warnings = []
+    assert [line["step"] for line in read_lines(path, warnings.append)] == [2, 6]
+    assert warnings == [f"{path} line 2: damaged, left out"]
 
 
 def test_tensorboard_events_hold_the_values(tmp_path):

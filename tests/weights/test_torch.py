@@ -167,7 +167,7 @@ def test_refuses_every_other_global_by_name(tmp_path, module, name, stacked):
         (b"}]K\x02s", "neither a string nor a number"),
         (b"}\x8a\x09" + b"\xff" * 8 + b"\x01K\x02s", "extremely large number"),
         (b"ccollections\nOrderedDict\nK\x01\x85R", "OrderedDict is described wrongly"),
-        (b"ctorch._utils\n_rebuild_tensor_v2\n)R", "a constructor lacks arguments"),
+        (b"ctorch._utils\n_rebuild_tensor_v2\n)R", "a constructor is called wrongly"),
         (b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR", "a tensor is described wrongly"),
         (b"K\x01Q", "a persistent id is no storage"),
         (b"c" + b"x" * 600, "a global name does not end"),

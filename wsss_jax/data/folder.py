@@ -3,7 +3,8 @@
 Layout below the root:
 
     classes.txt         one class name a line; the first is class 0 (mask value 1); none for background
-    images/             .jpg .jpeg .png .webp .bmp, subfolders allowed; the id of `images/a/b.jpg` is `a/b`
+    images/             .jpg .jpeg .png .webp .bmp .gif .tif .tiff, subfolders allowed; the id of
+                        `images/a/b.jpg` is `a/b`
     labels.csv          header `image,labels`, then a line per image: its id or file name, and its classes
                         separated by ';', as in `a/b.jpg,cat;potted plant`, or `a/c.jpg,` if it shows none
     masks/a/b.png       optional: 8-bit indices (0 background, c + 1 class c, 255 void)
@@ -25,9 +26,9 @@ from typing import ClassVar
 import numpy as np
 
 from wsss_jax.data import images, lists
+from wsss_jax.data.images import EXTENSIONS
 from wsss_jax.errors import DataError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_CLASSES = 254
 """Mask values are bytes: 0 is the background and 255 void."""
 
@@ -95,11 +96,11 @@ class Folder:
         path = self._mask_path(image_id)
         if path.exists():
             return images.read_mask(path, image_id, len(self.classes), self.size(image_id))
-        for extension in (".jpg", ".jpeg", ".webp"):
-            lossy = path.with_name(path.name.removesuffix(".png") + extension)
-            if lossy.exists():
+        for extension in EXTENSIONS:
+            other = path.with_name(path.name.removesuffix(".png") + extension)
+            if other.exists():
                 raise DataError(
-                    f"mask of {image_id!r}: {lossy} must be a PNG: lossy formats change class indices"
+                    f"mask of {image_id!r}: {other} must be a PNG: other formats may change class indices"
                 )
         return None
 

@@ -15,6 +15,11 @@ from PIL import Image
 
 from wsss_jax.errors import DataError
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Of the pictures that are looked for in folders."""
+
+# Of all that Pillow reads, which by an EPS file starts Ghostscript, whatever the file is called.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _INDEX_MODES = ("P", "L", "1")
 # What Pillow's decoders raise on damaged files besides OSError; found by feeding them damaged files.
@@ -31,6 +36,12 @@ _DECODE_ERRORS = (
 )
 
 
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Opens a JPEG, PNG, WebP, BMP, GIF or TIFF file, of several pictures in it the first; others are not
+    read. Raises what Pillow raises."""
+    return Image.open(path, formats=_FORMATS)
+
+
 def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
     """Returns the picture in a file as uint8[H, W, 3], RGB, in the stored orientation.
 
@@ -40,7 +51,7 @@ def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
     Raises:
         DataError: the file is missing, truncated, damaged, no image, too large, or holds float samples.
     """
-    with _reading(path, image_id, "image"), Image.open(path) as picture:
+    with _reading(path, image_id, "image"), open_image(path) as picture:
         picture.load()
         if picture.mode in _SIXTEEN_BIT:
             high = np.clip(np.asarray(picture), 0, 65535).astype(np.uint16) >> 8
@@ -56,7 +67,7 @@ def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
 
 def header_size(path: str | os.PathLike[str], image_id: str) -> tuple[int, int]:
     """Returns (H, W) of an image file in pixels; only the header is read."""
-    with _reading(path, image_id, "image"), Image.open(path) as picture:
+    with _reading(path, image_id, "image"), open_image(path) as picture:
         return picture.height, picture.width
 
 
@@ -74,7 +85,8 @@ def read_mask(
     Raises:
         DataError: the file is unreadable, colour-coded, of another size, or has an index beyond the classes.
     """
-    with _reading(path, image_id, "mask"), Image.open(path) as picture:
+    with _reading(path, image_id, "mask"), open_image(path) as picture:
+        _verify(path)
         picture.load()
         mode, pixels = picture.mode, np.asarray(picture)
     if mode not in _INDEX_MODES:
@@ -89,6 +101,12 @@ def read_mask(
             f"classes: only 0 (background), 1 to {num_classes} and 255 (void) may occur"
         )
     return mask
+
+
+def _verify(path: str | os.PathLike[str]) -> None:
+    """Compares a PNG's checksums, which decoding does not: one flipped bit can be another class."""
+    with open_image(path) as picture:
+        picture.verify()
 
 
 def voc_palette() -> np.ndarray:

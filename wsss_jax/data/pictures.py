@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from wsss_jax.data.images import decode_image, header_size
+from wsss_jax.data.images import decode_image, header_size, open_image
 from wsss_jax.errors import DataError
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
@@ -54,6 +54,6 @@ def check_file(path: Path) -> None:
 
 def _orientation(path: Path) -> int:
     """EXIF's number of how the camera was held; 1, upright, where the tag is missing or damaged."""
-    with contextlib.suppress(*_EXIF_ERRORS), Image.open(path) as picture:
+    with contextlib.suppress(*_EXIF_ERRORS), open_image(path) as picture:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     return 1

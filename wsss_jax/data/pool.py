@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from multiprocessing import connection
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -25,6 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CLOSE_SECONDS = 2.0
+_SILENT_SECONDS = 60.0  # after which it is told that a worker does not answer; it may be stopped
 _MAX_DEFAULT_THREADS = 16
 # A worker is one of many: each starting as many BLAS threads as there are cores would only cost memory.
 _WORKER_ENV = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -124,7 +126,8 @@ class Pool(Generic[Item, Result]):
         if self._pickled is None:
             return self._function(item)
         try:
-            return self._worker(self._pickled).call(pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
+            worker = self._worker(self._pickled)
+            return worker.call(pickle.dumps(item, pickle.HIGHEST_PROTOCOL), self._describe(item))
         except WorkerDiedError as e:
             self._local.worker = None
             if self._closed:
@@ -143,7 +146,7 @@ class Pool(Generic[Item, Result]):
                     raise futures.CancelledError
                 worker = Worker()
                 self._workers.append(worker)
-            worker.call(pickled)
+            worker.call(pickled, "the start")
             self._local.worker = worker
         return worker
 
@@ -166,8 +169,10 @@ class Worker:
             start_new_session=True,  # an interrupt from the keyboard goes to the parent alone
         )
 
-    def call(self, pickled: bytes) -> Any:
+    def call(self, pickled: bytes, what: str) -> Any:
         """Sends the function or an item and returns its result, or raises what it raised.
+
+        Says once, on standard error, when there is no answer for long; `what` is being worked on.
 
         Raises:
             WorkerDiedError: the process ended instead of answering.
@@ -177,12 +182,23 @@ class Worker:
         try:
             self._process.stdin.write(message)
             self._process.stdin.flush()
+            self._await(what)
             succeeded, answer = pickle.load(self._process.stdout)
         except (EOFError, OSError, ValueError, pickle.UnpicklingError) as e:
             raise WorkerDiedError(self._how_it_ended()) from e
         if not succeeded:
             raise answer
         return answer
+
+    def _await(self, what: str) -> None:
+        assert self._process.stdout is not None
+        if not connection.wait([self._process.stdout.fileno()], _SILENT_SECONDS):
+            print(
+                f"{what}: the loader worker that is working on it, process {self._process.pid}, has not "
+                f"answered for {_SILENT_SECONDS:g} s; if it is stopped, kill -CONT or -KILL ends the wait",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def stop(self) -> None:
         """Asks the process to end after the item that it is working on."""

@@ -194,7 +194,9 @@ def _points_text(metrics: Mapping[str, Any]) -> str:
     fixed, oracle, chosen = metrics["fixed"], metrics["oracle"], metrics["chosen"]
     if fixed["threshold"] is None:
         return f"{fixed['miou']:.2f}"
-    text = f"{fixed['miou']:.2f} at background score {fixed['threshold']:g} (fixed)"
+    # A pseudo mask's threshold is a class's share against background; see `refine.pseudo.foreground_shares`.
+    score = "share" if metrics["stage"] == "eval_pseudo" else "background score"
+    text = f"{fixed['miou']:.2f} at {score} {fixed['threshold']:g} (fixed)"
     if chosen is not None:
         text += f", {chosen['miou']:.2f} at {chosen['threshold']:g} (chosen on {chosen['split']})"
     return text + f", {oracle['miou']:.2f} at {oracle['threshold']:g} (oracle)"

@@ -7,7 +7,7 @@ their pictures and rounds; a part that is done makes room for another.
 """
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -103,10 +103,10 @@ class Eraser:
         """
         self.program = RoundProgram(method, mesh, flip=settings.flip, erase_from=rule.erase_from)
         self._settings, self._rule = settings, rule
-        self._rows = settings.rows(mesh)
         self._width = max((len(plan.keys) for plan in plans), default=1) or 1
         sizes = [box.size for plan in plans for box in plan.different]
         self.buckets = plan_buckets(sizes, settings.max_buckets)
+        self._rows = {bucket: settings.rows(bucket, mesh.size) for bucket in self.buckets}
 
     def respond(
         self,
@@ -157,7 +157,7 @@ class Eraser:
         Only full batches run while there are more parts, and at most `_AHEAD` of them at a time: the devices
         have one to compute while the host looks at the other.
         """
-        queue = _Queue(self.buckets, self._rows)
+        queue = _Queue(self._rows)
         running: collections.deque[_Running] = collections.deque()
 
         def start() -> None:
@@ -192,7 +192,7 @@ class Eraser:
 
     def _batch(self, bucket: Size, parts: Sequence[_Part]) -> PartBatch:
         """Puts parts into arrays of their bucket's size."""
-        scales, rows = self._settings.scales, self._rows
+        scales, rows = self._settings.scales, self._rows[bucket]
         views, keys = [part.views for part in parts], [part.plan.keys for part in parts]
         pictures = pad(views, keys, bucket, scales, rows, self._width)
         best = np.zeros((rows, self._width, *bucket), np.float32)
@@ -221,8 +221,9 @@ class _Running(NamedTuple):
 class _Queue:
     """Parts that wait for their next round, by bucket."""
 
-    def __init__(self, buckets: Sequence[Size], rows: int) -> None:
-        self._waiting: dict[Size, collections.deque[_Part]] = {b: collections.deque() for b in buckets}
+    def __init__(self, rows: Mapping[Size, int]) -> None:
+        """`rows` of a batch of each bucket, by ascending area."""
+        self._waiting: dict[Size, collections.deque[_Part]] = {b: collections.deque() for b in rows}
         self._rows = rows
 
     @property
@@ -233,7 +234,7 @@ class _Queue:
     @property
     def full(self) -> bool:
         """Whether the parts of some bucket fill a batch."""
-        return any(len(parts) >= self._rows for parts in self._waiting.values())
+        return any(len(parts) >= self._rows[bucket] for bucket, parts in self._waiting.items())
 
     def put(self, part: _Part, *, first: bool = False) -> None:
         """Adds a part; what has begun comes first, so that few pictures are half done at a time."""
@@ -242,14 +243,14 @@ class _Queue:
 
     def take(self) -> tuple[Size, list[_Part]]:
         """The largest full batch; without any, the largest parts, and smaller ones in the rows left over."""
-        by_size = list(reversed(self._waiting.items()))  # buckets come by ascending area
+        by_size = list(reversed(self._waiting.items()))
         for bucket, parts in by_size:
-            if len(parts) >= self._rows:
-                return bucket, [parts.popleft() for _ in range(self._rows)]
+            if len(parts) >= self._rows[bucket]:
+                return bucket, [parts.popleft() for _ in range(self._rows[bucket])]
         bucket = next(bucket for bucket, parts in by_size if parts)
         taken: list[_Part] = []
         for _, parts in by_size:
-            for part in [part for part in parts if _fits(part, bucket)][: self._rows - len(taken)]:
+            for part in [part for part in parts if _fits(part, bucket)][: self._rows[bucket] - len(taken)]:
                 parts.remove(part)
                 taken.append(part)
         return bucket, taken

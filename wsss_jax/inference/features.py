@@ -42,8 +42,8 @@ class FeatureExtractor:
           batches: from `plan_batches`, possibly fewer.
         """
         placed = jax.device_put(variables, replicated(self._mesh))
-        rows, no_maps = self._settings.rows(self._mesh), {i: () for b in batches for i in b.image_ids}
-        padded = padded_batches(source, batches, self._settings, rows, no_maps)
+        no_maps = {i: () for b in batches for i in b.image_ids}
+        padded = padded_batches(source, batches, self._settings, self._mesh.size, no_maps)
         started = (
             (batch, self._run(placed, *jax.device_put((p.images[0], p.sizes[0]), split(self._mesh))))
             for batch, p in padded

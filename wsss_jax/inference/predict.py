@@ -18,6 +18,7 @@ from wsss_jax.inference.multiscale import CamProgram, Cams, PaddedBatch
 from wsss_jax.method import Method, Variables
 
 Item = TypeVar("Item")
+_USUAL_AREA = 512 * 512  # pixels; batches of larger pictures have fewer of them, for memory's sake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class InferenceSettings:
     scales: tuple[float, ...]
     flip: bool
     class_filter: str  # 'given' image-level labels | 'predicted': positive logits, or the best one | 'all'
-    batch_size: int  # pictures per batch on this host
+    batch_size: int  # pictures per batch on this host; fewer of large pictures
     max_buckets: int
     workers: int = 0
     threads: int | None = None
@@ -40,9 +41,15 @@ class InferenceSettings:
                 f"max_buckets {self.max_buckets}, batch_size {self.batch_size}: must be at least 1"
             )
 
-    def rows(self, mesh: Mesh) -> int:
-        """The batch size, rounded up to a multiple of the mesh's devices."""
-        return -(-self.batch_size // mesh.size) * mesh.size
+    def pictures(self, bucket: Size, devices: int) -> int:
+        """How many pictures of a bucket a batch has: as many pixels as the batch size of usual ones, or one
+        picture per device."""
+        fitting = self.batch_size * _USUAL_AREA // (bucket[0] * bucket[1])
+        return min(self.batch_size, max(fitting, devices))
+
+    def rows(self, bucket: Size, devices: int) -> int:
+        """The same, rounded up to a multiple of the devices."""
+        return -(-self.pictures(bucket, devices) // devices) * devices
 
 
 class Prediction(NamedTuple):
@@ -61,8 +68,10 @@ class PlannedBatch(NamedTuple):
     image_ids: tuple[str, ...]
 
 
-def plan_batches(source: Source, image_ids: Sequence[str], settings: InferenceSettings) -> list[PlannedBatch]:
-    """Divides the list into batches of one bucket each, biggest bucket first.
+def plan_batches(
+    source: Source, image_ids: Sequence[str], settings: InferenceSettings, devices: int = 1
+) -> list[PlannedBatch]:
+    """Divides the list into batches of one bucket each, biggest bucket first, for this host's devices.
 
     The plan depends on the whole list and not on what is done already: a resumed run computes the very same
     batches, so its files are the same to the last bit. The biggest comes first because it shows at once
@@ -76,7 +85,7 @@ def plan_batches(source: Source, image_ids: Sequence[str], settings: InferenceSe
     return [
         PlannedBatch(bucket, tuple(chunk))
         for bucket, ids in members.items()
-        for chunk in _chunks(ids, settings.batch_size)
+        for chunk in _chunks(ids, settings.pictures(bucket, devices))
     ]
 
 
@@ -86,8 +95,7 @@ class Predictor:
     def __init__(self, method: Method, mesh: Mesh, settings: InferenceSettings) -> None:
         """The batch size is rounded up to a multiple of the mesh's devices."""
         self.program = CamProgram(method, mesh, flip=settings.flip)
-        self._settings = settings
-        self._rows = settings.rows(mesh)
+        self._settings, self._devices = settings, mesh.size
 
     def predict(
         self,
@@ -105,7 +113,7 @@ class Predictor:
           classes: the classes of each image for class_filter 'given'.
         """
         variables = self.program.place(variables)
-        padded = padded_batches(source, batches, self._settings, self._rows, classes)
+        padded = padded_batches(source, batches, self._settings, self._devices, classes)
         started = ((batch, p, self.program(variables, p, batch.bucket)) for batch, p in padded)
         yield from (self._collect(*item) for item in one_behind(started))
 
@@ -131,7 +139,7 @@ def padded_batches(
     source: Source,
     batches: Sequence[PlannedBatch],
     settings: InferenceSettings,
-    rows: int,
+    devices: int,
     classes: Mapping[str, Sequence[int]] | None = None,
 ) -> Iterator[tuple[PlannedBatch, PaddedBatch]]:
     """Reads, rescales and pads the pictures of each batch, working ahead of the consumer.
@@ -139,8 +147,8 @@ def padded_batches(
     Args:
       source: reads the pictures.
       batches: from `plan_batches`, possibly fewer.
-      settings: scales, and how to work ahead.
-      rows: of the padded arrays.
+      settings: scales, rows, and how to work ahead.
+      devices: that share a batch.
       classes: those whose maps are wanted, by image; None stands for all.
     """
     every = range(len(source.classes))
@@ -151,6 +159,7 @@ def padded_batches(
     for batch in batches:
         views = list(itertools.islice(pictures, len(batch.image_ids)))
         wanted = [every if classes is None else classes[i] for i in batch.image_ids]
+        rows = settings.rows(batch.bucket, devices)
         yield batch, pad(views, wanted, batch.bucket, settings.scales, rows, max(width, 1))
 
 

@@ -33,6 +33,7 @@ import numpy as np
 
 from wsss_jax.commandline import STATUS, one_line_errors
 from wsss_jax.errors import ConfigError, DataError, RunError
+from wsss_jax.files import is_whole
 from wsss_jax.refine.folder import (
     LabelTask,
     Pairs,
@@ -146,18 +147,23 @@ def walk_folder(
     walk = defaults().walk
     numbers = {name: walk[name] for name in ("alpha", "beta", "logt", "fixed_threshold")}
     record_in(out, {"weights_sha256": digest, **numbers}, "masks", "--out")
-    todo = [image_id for image_id in pairs.files if not (out / f"{image_id}.png").exists()]
-    rows = batch_size or walk.batch_size
+    todo = [image_id for image_id in pairs.files if not is_whole(out / f"{image_id}.png")]
     plan = InferenceSettings(
-        scales=(1.0,), flip=False, class_filter="given", batch_size=rows, max_buckets=max_buckets
+        scales=(1.0,),
+        flip=False,
+        class_filter="given",
+        batch_size=batch_size or walk.batch_size,
+        max_buckets=max_buckets,
     )
     settings = WalkSettings(beta=walk.beta, logt=walk.logt, method=walk.method)
-    walker = Walker(net.network, net.radius, settings, data_mesh(jax.local_devices()), rows)
+    mesh = data_mesh(jax.local_devices())
+    walker = Walker(net.network, net.radius, settings, mesh, plan)
     load = Attempt(functools.partial(walk_input, pairs, walk.alpha))
     unreadable = [size for size in map(Attempt(pairs.size), todo) if isinstance(size, Refused)]
     sound = [image_id for image_id in todo if image_id not in {refused.image_id for refused in unreadable}]
     source: Any = pairs  # only sizes are asked for
-    walked = walker.walk(variables, plan_batches(source, sound, plan), load, default_threads())
+    batches = plan_batches(source, sound, plan, mesh.size)
+    walked = walker.walk(variables, batches, load, default_threads())
     results: Iterable[Sequence[Any]] = itertools.chain([unreadable], walked)
     write = functools.partial(write_walked, pairs, out, STRIDE, walk.fixed_threshold)
     _write_all(pairs, todo, results, write, "random walk")
@@ -174,10 +180,12 @@ def _write_all(
     from wsss_jax.interrupt import stop_on_signals
     from wsss_jax.stages.batches import write_results
 
-    total, done, refused = len(pairs.files), len(pairs.files) - len(todo), list[Refused]()
+    total = len(pairs.files) + len(pairs.refused)
+    done, refused = len(pairs.files) - len(todo), list[Refused]()
     print(f"{total} images, {done} of them done before, {how}", flush=True)
     with stop_on_signals():
-        write_results("refine", total, done, _sound(results, refused), write)
+        sound = _sound(itertools.chain([pairs.refused], results), refused)
+        write_results("refine", len(pairs.files), done, sound, write)
     if refused:
         first = refused[0].reason
         raise RunError(

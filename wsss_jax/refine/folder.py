@@ -11,17 +11,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from wsss_jax.data.images import decode_image, header_size
+from wsss_jax.data.images import EXTENSIONS, decode_image, header_size
 from wsss_jax.data.lists import check_id
 from wsss_jax.errors import ConfigError, DataError
-from wsss_jax.files import write_whole
+from wsss_jax.files import is_whole, write_whole
 from wsss_jax.refine.energies import cam_energies, confident_labels, threshold_energies
-from wsss_jax.refine.jobs import CamJobs, Refined
-from wsss_jax.refine.maps import SUFFIXES, Maps, check_classes, read_maps
+from wsss_jax.refine.jobs import CamJobs, Refined, Refused
+from wsss_jax.refine.maps import MOST_CLASSES, SUFFIXES, Maps, check_classes, read_maps
 from wsss_jax.refine.pseudo import foreground_shares, label_map, palette_png, upsample
-
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-MOST_CLASSES = 254  # that 8-bit label maps hold beside background and void
 
 
 class Pair(NamedTuple):
@@ -33,9 +30,15 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pictures of a folder that have maps in another one, by id: the path below it without extension."""
+    """The pictures of a folder that have maps in another one, by id: the path below it without extension.
+
+    Attributes:
+      files: those that can be refined.
+      refused: maps without a picture, and those of which it is not clear what belongs together.
+    """
 
     files: Mapping[str, Pair]
+    refused: tuple[Refused, ...] = ()
 
     def image(self, image_id: str) -> np.ndarray:
         """The picture uint8[H, W, 3], in its stored orientation, as the maps' makers read it."""
@@ -61,15 +64,34 @@ def pair_files(images: str | Path, cams: str | Path) -> Pairs:
     """Finds the picture of every file of maps; pictures without maps are left alone.
 
     Raises:
-      ConfigError: a folder does not exist or holds nothing of its kind.
-      DataError: maps without a picture, or two files of one id.
+      ConfigError: a folder does not exist or holds nothing of its kind, or no maps have a picture.
     """
-    pictures = _by_id(Path(images), _PICTURES, "--images")
+    pictures = _by_id(Path(images), EXTENSIONS, "--images")
     maps = _by_id(Path(cams), SUFFIXES, "--cams")
-    for image_id, path in maps.items():
-        if image_id not in pictures:
-            raise DataError(f"{path}: there is no picture {image_id!r} in {images} ({', '.join(_PICTURES)})")
-    return Pairs({image_id: Pair(pictures[image_id], path) for image_id, path in sorted(maps.items())})
+    files, refused = {}, []
+    for image_id in sorted(maps):
+        reason = _why_no_pair(image_id, pictures.get(image_id, []), maps[image_id], images)
+        if reason:
+            refused.append(Refused(image_id, reason))
+        else:
+            files[image_id] = Pair(pictures[image_id][0], maps[image_id][0])
+    if not files:
+        raise ConfigError(f"--cams={cams}: none of the maps has its picture in {images}; {refused[0].reason}")
+    return Pairs(files, tuple(refused))
+
+
+def _why_no_pair(image_id: str, pictures: Sequence[Path], maps: Sequence[Path], images: str | Path) -> str:
+    """Why a picture and its maps cannot be told; '' if they can."""
+    for paths in (pictures, maps):
+        if len(paths) > 1:
+            return f"{paths[0]} and {paths[1]} are both of image {image_id!r}; remove one"
+    if not pictures:
+        return f"{maps[0]}: there is no picture {image_id!r} in {images} ({', '.join(EXTENSIONS)})"
+    try:
+        check_id(image_id, str(maps[0].parent))
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -135,9 +157,9 @@ class WalkedScores(Protocol):
 
 
 def is_done(task: Task, out: Path, scores: bool, image_id: str) -> bool:
-    """Whether all files of a picture are there."""
+    """Whether all files of a picture are there and whole."""
     suffixes = (".png", ".npz") if scores else (".png",)
-    return all((folder / (image_id + suffix)).exists() for folder in task.folders(out) for suffix in suffixes)
+    return all(is_whole(folder / (image_id + suffix)) for folder in task.folders(out) for suffix in suffixes)
 
 
 def write_result(task: Task, out: Path, scores: bool, result: Refined) -> None:
@@ -163,19 +185,15 @@ def write_walked(pairs: Pairs, out: Path, stride: int, level: float, result: Wal
     write_whole(out / f"{result.image_id}.png", lambda file: file.write(content))
 
 
-def _by_id(folder: Path, suffixes: Sequence[str], flag: str) -> dict[str, Path]:
+def _by_id(folder: Path, suffixes: Sequence[str], flag: str) -> dict[str, list[Path]]:
     """Files with one of the suffixes, by their path below the folder without it."""
     if not folder.is_dir():
         raise ConfigError(f"{flag}={folder}: there is no such folder")
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
-        image_id = path.relative_to(folder).with_suffix("").as_posix()
-        check_id(image_id, str(folder))
-        if image_id in found:
-            raise DataError(f"{found[image_id]} and {path} are both of image {image_id!r}; remove one")
-        found[image_id] = path
+        found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     if not found:
         raise ConfigError(f"{flag}={folder}: holds no {', '.join(suffixes)} files")
     return found

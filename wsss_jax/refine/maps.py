@@ -12,6 +12,8 @@ from wsss_jax.weights.files import map_file
 from wsss_jax.weights.npy_pickles import read_object_npy
 
 SUFFIXES = (".npz", ".npy")
+MOST_CLASSES = 254
+"""That 8-bit label maps hold beside background and void."""
 _ROUNDING = 1e-3  # by which a map may exceed 1
 
 
@@ -39,7 +41,7 @@ def read_maps(path: str | os.PathLike[str], image_id: str, size: tuple[int, int]
     if not Path(path).exists():
         raise DataError(f"{where} is missing")
     try:
-        keys, cam = _read_npy(path) if str(path).endswith(".npy") else _read_npz(path)
+        keys, cam = _read_npy(path) if str(path).endswith(".npy") else _read_npz(path, size)
     except CheckpointError as error:  # tells the file and the place
         raise DataError(f"maps of image {image_id!r}: {error}; make the file again") from error
     except DAMAGE as error:
@@ -56,24 +58,31 @@ def check_classes(maps: Maps, num_classes: int, image_id: str) -> None:
         )
 
 
-def _read_npz(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    keys, cam = read_npz(path, "keys", "cam")
+def _read_npz(path: str | os.PathLike[str], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    largest = MOST_CLASSES * size[0] * size[1] * np.dtype(np.float64).itemsize
+    keys, cam = read_npz(path, "keys", "cam", largest=largest)
     return keys, cam
 
 
 def _read_npy(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     content = read_object_npy(map_file(os.fspath(path), os.fspath(path)))
     if "high_res" in content:
-        return np.asarray(content["keys"]), np.asarray(content["high_res"])
-    planes = [np.asarray(plane) for plane in content.values()]
-    if any(plane.ndim != 2 for plane in planes):
+        keys, cam = content["keys"], content["high_res"]
+        if not (isinstance(keys, np.ndarray) and isinstance(cam, np.ndarray)):
+            raise ValueError
+        return keys, cam
+    if len(content) > MOST_CLASSES or any(type(key) is not int for key in content):
+        raise ValueError
+    planes = list(content.values())
+    # Of one size before they are put together, since the file may hold one under many keys.
+    if not all(isinstance(plane, np.ndarray) and plane.ndim == 2 for plane in planes):
         raise ValueError
     # A picture without classes has an empty dictionary, which tells no size.
     return np.array(list(content), np.int64), np.stack(planes) if planes else np.zeros((0, 0, 0), np.float32)
 
 
 def _checked(keys: np.ndarray, cam: np.ndarray, size: tuple[int, int], where: str) -> Maps:
-    if cam.ndim != 3 or keys.shape != cam.shape[:1]:
+    if cam.ndim != 3 or keys.shape != cam.shape[:1] or len(keys) > MOST_CLASSES:
         raise DataError(
             f"{where} has keys {list(keys.shape)} for maps {list(cam.shape)}; expected K and K, H, W"
         )

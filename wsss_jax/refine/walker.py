@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wsss_jax.data.pool import map_ordered
-from wsss_jax.inference.predict import PlannedBatch
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch
 from wsss_jax.method import Variables
 from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.normalise import normalise_images
@@ -48,10 +48,11 @@ class Walker:
     bucket and number of planes (1, 2, 4, ... with background).
     """
 
-    def __init__(self, network: Any, radius: int, settings: WalkSettings, mesh: Mesh, rows: int) -> None:
-        """`rows` pictures per batch, rounded up to a multiple of the mesh's devices."""
-        self._network, self._radius, self._mesh = network, radius, mesh
-        self._rows = -(-rows // mesh.size) * mesh.size
+    def __init__(
+        self, network: Any, radius: int, settings: WalkSettings, mesh: Mesh, plan: InferenceSettings
+    ) -> None:
+        """`plan` is what the batches are planned with."""
+        self._network, self._radius, self._mesh, self._plan = network, radius, mesh, plan
         out: Any = split(mesh)
         self._affinities = jax.jit(self._half, out_shardings=out)
         self._walk = jax.jit(lambda x, half: psa_walk(x, half, radius, settings), out_shardings=out)
@@ -86,10 +87,11 @@ class Walker:
         self, variables: Variables, items: Sequence[WalkInput | Refused], bucket: tuple[int, int]
     ) -> jax.Array:
         readable = [item if isinstance(item, WalkInput) else None for item in items]
-        images, sizes = np.zeros((self._rows, *bucket, 3), np.uint8), np.ones((self._rows, 2), np.int32)
+        rows = self._plan.rows(bucket, self._mesh.size)
+        images, sizes = np.zeros((rows, *bucket, 3), np.uint8), np.ones((rows, 2), np.int32)
         planes = _power_of_two(max((len(item.keys) for item in readable if item), default=1))
         h, w = (-(-n // STRIDE) for n in bucket)
-        seeds = np.zeros((self._rows, planes, h, w), np.float32)
+        seeds = np.zeros((rows, planes, h, w), np.float32)
         for i, item in enumerate(readable):
             if item is not None:
                 H, W = sizes[i] = item.image.shape[:2]

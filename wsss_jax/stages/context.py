@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from wsss_jax.config import flatten, resolved, validate
 from wsss_jax.data.source import Source, label_matrix, make_source
 from wsss_jax.errors import ConfigError, Interrupted, RunError, UserError
-from wsss_jax.files import append_line, remove_temporary, write_json
+from wsss_jax.files import append_line, read_json, remove_temporary, write_json
 from wsss_jax.method import Method
 from wsss_jax.methods import make_method
 from wsss_jax.sharding import data_mesh
@@ -113,7 +113,8 @@ def look_into(config: ConfigDict, workdir: str | Path) -> Run:
     if chosen == "auto":
         _check_part(run)
     if run.layout.config.exists():
-        _check_same(json.loads(run.layout.config.read_text()), dict(_plain(config)), run.layout)
+        remedy = "delete it, and give the settings that the run was made with: they are written anew"
+        _check_same(read_json(run.layout.config, remedy), dict(_plain(config)), run.layout)
     return run
 
 
@@ -178,6 +179,19 @@ def _check_same(saved: dict[str, Any], now: dict[str, Any], layout: Layout) -> N
                 f"{layout.workdir} was made with config.{key}={was}, and now it is {want}; "
                 "choose another --workdir, or give the setting it was made with"
             )
+
+
+def require_cams(run: Run) -> Path:
+    """The note in the folder of the CAMs of `dataset.infer_split`; RunError if they are not made yet."""
+    split = run.config.dataset.infer_split
+    path = run.layout.cams(split) / "settings.json"
+    if run.config.cams_from and not path.exists():
+        raise RunError(
+            f"{path}: the run that config.cams_from names has no CAMs of {split}; run its stage infer_cam "
+            f"with --config.dataset.infer_split={split} first, or name another run or split"
+        )
+    require(path, "CAMs", "infer_cam")
+    return path
 
 
 def require(path: Path, what: str, stage: str) -> None:

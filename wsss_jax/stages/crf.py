@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable, Sequence
 
 import jax
@@ -13,16 +12,16 @@ from wsss_jax.data.lists import split_name
 from wsss_jax.data.score_files import Scores, read_scores
 from wsss_jax.errors import DataError, RunError
 from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, summarise_labels
-from wsss_jax.files import write_whole
+from wsss_jax.files import is_whole, write_whole
 from wsss_jax.inference.buckets import Size, plan_buckets
 from wsss_jax.refine.energies import binarised_energies, cam_energies
 from wsss_jax.refine.jobs import CamJobs, Refined, Refused
 from wsss_jax.refine.settings import CrfSettings
 from wsss_jax.refine.stream import CrfStream, StreamSettings
 from wsss_jax.stages.batches import write_results
-from wsss_jax.stages.context import Run, require
+from wsss_jax.stages.context import Run, require, require_cams
 from wsss_jax.stages.evaluate import provenance, with_masks, write_metrics
-from wsss_jax.stages.infer import record_in
+from wsss_jax.stages.infer import made_with, record_in
 from wsss_jax.stages.layout import alpha_name
 from wsss_jax.stages.refused import refusal, without_refused
 
@@ -103,9 +102,7 @@ def _energies(config: ConfigDict) -> Callable[..., np.ndarray]:
 
 def _record(run: Run, split: str) -> None:
     """Says beside the scores which CAMs and settings they were made with, or checks it."""
-    path = run.layout.cams(split) / "settings.json"
-    require(path, "CAMs", "infer_cam")
-    cams, kernels = json.loads(path.read_text()), crf_settings(run.config).describe()
+    cams, kernels = made_with(require_cams(run).parent), crf_settings(run.config).describe()
     if run.config.crf.sc_cam_binarised:
         kernels += ", of maps of 0 and 255"
     for alpha in run.config.crf.alphas:
@@ -114,7 +111,7 @@ def _record(run: Run, split: str) -> None:
 
 
 def _is_done(run: Run, split: str, alpha: float, image_id: str) -> bool:
-    return run.layout.crf(split, alpha, image_id).exists()
+    return is_whole(run.layout.crf(split, alpha, image_id))
 
 
 def _buckets(run: Run, ids: Sequence[str]) -> list[Size]:

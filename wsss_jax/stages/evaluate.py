@@ -1,6 +1,5 @@
 """Stage `eval_cam`: scores of the CAMs on disk, at all background thresholds in one pass."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,10 +12,10 @@ from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import ConfigError, DataError, RunError
 from wsss_jax.evaluation.summary import describe, summarise
 from wsss_jax.evaluation.sweep import ThresholdSweep
-from wsss_jax.files import write_json
+from wsss_jax.files import read_json, write_json
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
-from wsss_jax.stages.context import Run, require
+from wsss_jax.stages.context import Run, require, require_cams
 
 Found = TypeVar("Found")
 Cam = tuple[np.ndarray, np.ndarray]  # keys int32[K], cam float32[K, H, W]
@@ -24,9 +23,7 @@ Cam = tuple[np.ndarray, np.ndarray]  # keys int32[K], cam float32[K, H, W]
 
 def eval_cam(run: Run) -> None:
     """Evaluates `dataset.eval_split`, which must lie within `dataset.infer_split`, and writes its metrics."""
-    settings_file = run.layout.cams(run.config.dataset.infer_split) / "settings.json"
-    require(settings_file, "CAMs", "infer_cam")
-    sweep_split(run, "eval_cam", "eval", settings_file, _read)
+    sweep_split(run, "eval_cam", "eval", require_cams(run), _read)
 
 
 def sweep_split(
@@ -79,7 +76,7 @@ def provenance(run: Run, stage: str, settings_file: Path) -> dict[str, Any]:
     """What was evaluated: the settings that the results were made with, the images and the classes."""
     split = run.config.dataset.eval_split
     return {
-        **json.loads(settings_file.read_text()),
+        **read_json(settings_file, f"delete {settings_file.parent} and run the stage that makes it again"),
         "stage": stage,
         "split": split,
         "list_sha256": sha256(run.ids(split)),
@@ -134,9 +131,8 @@ def other_metrics(key: str, path: str) -> dict[str, Any] | None:
     """
     if not path:
         return None
+    remedy = f"config.{key} is to name the metrics/<stage>_<split>.json of a run"
     try:
-        return json.loads(Path(path).expanduser().read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"config.{key}={path!r}: not a metrics file; give the metrics/<stage>_<split>.json of a run"
-        ) from error
+        return read_json(Path(path).expanduser(), remedy, by_hand=True)
+    except RunError as error:
+        raise ConfigError(str(error)) from error

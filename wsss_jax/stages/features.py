@@ -2,20 +2,19 @@
 
 import dataclasses
 import functools
-import json
 from typing import Any
 
 import jax
 import numpy as np
 
 from wsss_jax.data.lists import sha256
-from wsss_jax.files import write_whole
+from wsss_jax.files import is_whole, write_whole
 from wsss_jax.inference.features import FeatureExtractor, Pooled
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
 from wsss_jax.methods import pooled_features
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.context import Run, require
-from wsss_jax.stages.infer import inference_settings, record_in
+from wsss_jax.stages.infer import inference_settings, made_with, record_in
 from wsss_jax.stages.networks import load_variables, other_heads
 from wsss_jax.stages.rounds import round_before
 from wsss_jax.training.checkpoints import digest
@@ -37,7 +36,8 @@ def features(run: Run) -> None:
     variables = load_variables(run, source, network, ignore=other_heads(network))
     record_in(run.layout.features(split), _made_with(run, ids, digest(variables)), "features")
     settings = _settings(run)
-    batches = plan_batches(run.source, ids, settings)[jax.process_index() :: jax.process_count()]
+    batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
+    batches = batches[jax.process_index() :: jax.process_count()]
     todo = [batch for batch in batches if not _done(run, batch)]
     run.say(f"features {split}: {len(ids)} images by {source}")
     if not todo:
@@ -50,9 +50,9 @@ def features(run: Run) -> None:
 
 def features_made_with(run: Run) -> dict[str, Any]:
     """What the features on disk were made with; RunError if there are none."""
-    path = run.layout.features(run.config.dataset.train_split) / "settings.json"
-    require(path, "features", "features")
-    return json.loads(path.read_text())
+    folder = run.layout.features(run.config.dataset.train_split)
+    require(folder / "settings.json", "features", "features")
+    return made_with(folder)
 
 
 def _made_with(run: Run, ids: tuple[str, ...], weights_sha256: str) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def _settings(run: Run) -> InferenceSettings:
 
 def _done(run: Run, batch: PlannedBatch) -> bool:
     split = run.config.dataset.train_split
-    return all(run.layout.feature(split, image_id).exists() for image_id in batch.image_ids)
+    return all(is_whole(run.layout.feature(split, image_id)) for image_id in batch.image_ids)
 
 
 def _write(run: Run, pooled: Pooled) -> None:
     path = run.layout.feature(run.config.dataset.train_split, pooled.image_id)
-    write_whole(path, lambda file: np.save(file, pooled.feature))
+    write_whole(path, lambda file: np.savez(file, feature=pooled.feature))

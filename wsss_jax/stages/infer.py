@@ -2,7 +2,6 @@
 
 import functools
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from PIL import Image
 
 from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.errors import RunError
-from wsss_jax.files import write_json, write_whole
+from wsss_jax.files import is_whole, read_json, write_json, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Predictor, plan_batches
 from wsss_jax.refine.energies import binarised
 from wsss_jax.report.overlay import cam_overlay
@@ -54,7 +53,8 @@ def infer_cam(run: Run) -> None:
     variables, weights = result_variables(run)
     settings = inference_settings(run.config)
     record_settings(run, cam_settings(run, ids, weights))
-    batches = plan_batches(run.source, ids, settings)[jax.process_index() :: jax.process_count()]
+    batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
+    batches = batches[jax.process_index() :: jax.process_count()]
     todo = [batch for batch in batches if not _done(run, batch)]
     run.say(
         f"infer_cam {split}: {len(ids)} images, {settings.class_filter} classes, scales {settings.scales}"
@@ -112,7 +112,7 @@ def record_in(folder: Path, settings: dict[str, Any], what: str, flag: str = "--
     """
     path = folder / "settings.json"
     if path.exists():
-        before = json.loads(path.read_text())
+        before = made_with(folder)
         differing = [key for key in settings if before.get(key) != settings[key]]
         if differing:
             was = ", ".join(f"{key} {before.get(key)!r}, now {settings[key]!r}" for key in differing)
@@ -123,9 +123,14 @@ def record_in(folder: Path, settings: dict[str, Any], what: str, flag: str = "--
         write_json(path, settings)
 
 
+def made_with(folder: Path) -> dict[str, Any]:
+    """The settings that things in a folder were made with; RunError if the note is not as it was written."""
+    return read_json(folder / "settings.json", f"delete {folder} and run the stage that makes it again")
+
+
 def _done(run: Run, batch: PlannedBatch) -> bool:
     split = run.config.dataset.infer_split
-    return all(run.layout.cam(split, image_id).exists() for image_id in batch.image_ids)
+    return all(is_whole(run.layout.cam(split, image_id)) for image_id in batch.image_ids)
 
 
 def write_cam(run: Run, result: CamResult) -> None:

@@ -51,8 +51,8 @@ class Layout:
         return self.workdir / "features" / split_name(split)
 
     def feature(self, split: str, image_id: str) -> Path:
-        """float32[4096 * width], conv6's mean over the picture."""
-        return self.features(split) / f"{image_id}.npy"
+        """feature float32[4096 * width], conv6's mean over the picture."""
+        return self.features(split) / f"{image_id}.npz"
 
     def sub_labels(self, split: str) -> Path:
         """Which sub-categories each image of a split shows, and of which list, k and weights."""

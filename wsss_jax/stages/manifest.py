@@ -1,11 +1,10 @@
 """manifest.json: with what a run was made, and every start of it: command, commit, date, duration, end."""
 
-import json
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import jax
 
 import wsss_jax
-from wsss_jax.files import write_json
+from wsss_jax.errors import RunError
+from wsss_jax.files import read_json, write_json
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow", "scikit-learn")
 _GIT_SECONDS = 10
@@ -45,13 +45,15 @@ def keep_time(path: Path, end: str | None = None) -> None:
         write_json(path, manifest)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The manifest; {} where there is none or it is damaged, since nothing but a report needs it."""
-    try:
-        manifest = json.loads(path.read_text())
-    except (OSError, ValueError):
+def read(path: Path, warn: Callable[[str], Any] = print) -> dict[str, Any]:
+    """The manifest; {} where there is none, or where it is damaged, which is told: only a report needs it."""
+    if not path.exists():
         return {}
-    return manifest if isinstance(manifest, dict) else {}
+    try:
+        return read_json(path, "the starts in it are left out")
+    except RunError as error:
+        warn(str(error))
+        return {}
 
 
 def seconds(manifest: Mapping[str, Any]) -> float:

@@ -1,7 +1,6 @@
 """Stage `random_walk`: CAMs carried along AffinityNet's affinities, and the pseudo masks that they give."""
 
 import functools
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.data.score_files import read_scores
 from wsss_jax.errors import RunError
-from wsss_jax.files import write_json, write_whole
+from wsss_jax.files import is_whole, write_json, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
 from wsss_jax.interrupt import stop_here
 from wsss_jax.methods import affinity_net
@@ -24,8 +23,8 @@ from wsss_jax.refine.pseudo import foreground_shares, label_map, palette_png, up
 from wsss_jax.refine.walk import WalkSettings
 from wsss_jax.refine.walker import Walked, Walker, WalkInput
 from wsss_jax.stages.batches import write_batches
-from wsss_jax.stages.context import Run, require
-from wsss_jax.stages.infer import record_in
+from wsss_jax.stages.context import Run, require_cams
+from wsss_jax.stages.infer import made_with, record_in
 from wsss_jax.stages.refused import refusal, without_refused
 from wsss_jax.stages.train_affinity import affinity_variables
 
@@ -39,7 +38,7 @@ def random_walk(run: Run) -> None:
     """
     split, method = run.config.dataset.infer_split, affinity_net(run.config)
     ids, name = run.ids(split), f"random_walk {split_name(split)}"
-    require(run.layout.cams(split) / "settings.json", "CAMs", "infer_cam")
+    require_cams(run)
     variables, known = affinity_variables(run, method)
     record_in(run.layout.walked(split), _scores_settings(run, ids, known), "walked scores")
     batches = _plan(run, ids)
@@ -48,8 +47,8 @@ def random_walk(run: Run) -> None:
     refused: list[Refused] = []
     if todo:
         run.say(f"{name}: {len(ids)} images, {_describe(run)}")
-        rows, mesh = run.config.walk.batch_size, run.local_mesh
-        walker = Walker(method.network, method.radius, walk_settings(run), mesh, rows)
+        plan, mesh = _plan_settings(run), run.local_mesh
+        walker = Walker(method.network, method.radius, walk_settings(run), mesh, plan)
         load = Attempt(functools.partial(load_input, run))
         results = walker.walk(variables, todo, load, run.config.loader.threads)
         done = without_refused(run, "random_walk", results, refused)
@@ -89,22 +88,25 @@ def read_shares(run: Run, image_id: str) -> tuple[np.ndarray, np.ndarray]:
     return scores.keys[1:], foreground_shares(upsample(scores.planes, STRIDE, run.source.size(image_id)))
 
 
-def _plan(run: Run, ids: Sequence[str]) -> list[PlannedBatch]:
-    """This host's batches."""
-    cam, walk = run.config.cam, run.config.walk
-    settings = InferenceSettings(
+def _plan_settings(run: Run) -> InferenceSettings:
+    return InferenceSettings(
         scales=(1.0,),
         flip=False,
         class_filter="given",
-        batch_size=walk.batch_size,
-        max_buckets=cam.max_buckets,
+        batch_size=run.config.walk.batch_size,
+        max_buckets=run.config.cam.max_buckets,
     )
-    return plan_batches(run.source, ids, settings)[jax.process_index() :: jax.process_count()]
+
+
+def _plan(run: Run, ids: Sequence[str]) -> list[PlannedBatch]:
+    """This host's batches."""
+    batches = plan_batches(run.source, ids, _plan_settings(run), run.local_mesh.size)
+    return batches[jax.process_index() :: jax.process_count()]
 
 
 def _done(run: Run, batch: PlannedBatch) -> bool:
     split = run.config.dataset.infer_split
-    return all(run.layout.pseudo_scores(split, image_id).exists() for image_id in batch.image_ids)
+    return all(is_whole(run.layout.pseudo_scores(split, image_id)) for image_id in batch.image_ids)
 
 
 def _write(run: Run, result: Walked) -> None:
@@ -116,13 +118,13 @@ def _draw_masks(run: Run, ids: Sequence[str]) -> None:
     """Draws the masks of all images that have scores; those that are there stay if they are of this level."""
     split, level = run.config.dataset.infer_split, run.config.walk.fixed_threshold
     note = run.layout.pseudos(split) / "settings.json"
-    settings = {"level": level, **json.loads((run.layout.walked(split) / "settings.json").read_text())}
-    fresh = note.exists() and json.loads(note.read_text()) == settings
+    settings = {"level": level, **made_with(run.layout.walked(split))}
+    fresh = note.exists() and made_with(note.parent) == settings
     todo = [
         image_id
         for image_id in ids
         if run.layout.pseudo_scores(split, image_id).exists()
-        and not (fresh and run.layout.pseudo(split, image_id).exists())
+        and not (fresh and is_whole(run.layout.pseudo(split, image_id)))
     ]
     line = Progress("masks", len(todo))
     draw = functools.partial(_draw, run)
@@ -143,7 +145,7 @@ def _draw(run: Run, image_id: str) -> None:
 def _scores_settings(run: Run, ids: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
     """What the scores were made with: how the CAMs were, AffinityNet's weights, and the walk."""
     split, walk = run.config.dataset.infer_split, run.config.walk
-    cams = json.loads((run.layout.cams(split) / "settings.json").read_text())
+    cams = made_with(run.layout.cams(split))
     return {
         **cams,
         "list_sha256": sha256(ids),

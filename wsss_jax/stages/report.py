@@ -6,8 +6,8 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from wsss_jax.data.images import open_image
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import RunError
 from wsss_jax.methods import TITLES
@@ -163,7 +163,7 @@ def _subcategories(run: Run) -> Iterator[Figure]:
             yield Figure(
                 title=f"Sub-categories of {name}",
                 caption="Each with its number of training images, and those nearest to its centre.",
-                image=np.asarray(Image.open(path).convert("RGB")),
+                image=np.asarray(open_image(path).convert("RGB")),
             )
 
 

@@ -10,6 +10,7 @@ import jax
 
 from wsss_jax.data.lists import split_name
 from wsss_jax.data.parts import Parts
+from wsss_jax.files import is_whole
 from wsss_jax.inference.erasing import Eraser, PartPlan, Response
 from wsss_jax.methods.infer_cam import InferCam
 from wsss_jax.stages.baseline import baseline_run, plain_maps, require_plain_maps
@@ -33,7 +34,7 @@ def infer_response(run: Run) -> None:
     record_settings(run, {**cam_settings(run, ids, weights), "infer_cam": _made_with(run)})
     every = plan_parts(run, base, ids)
     plans = every[jax.process_index() :: jax.process_count()]
-    todo = [plan for plan in plans if not _path(run, plan).exists()]
+    todo = [plan for plan in plans if not is_whole(_path(run, plan))]
     name = f"infer_cam {split_name(run.config.dataset.infer_split)}"
     count = sum(len(plan.different) for plan in plans)
     run.say(f"{name}: {len(plans)} images, {count} different parts, scales {tuple(run.config.cam.scales)}")

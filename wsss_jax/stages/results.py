@@ -1,7 +1,6 @@
 """What a run has scored so far, and the maps behind each score."""
 
 import functools
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from wsss_jax.data.lists import split_name
 from wsss_jax.data.score_files import read_scores
 from wsss_jax.errors import RunError
 from wsss_jax.evaluation import ImageScore, image_label_score, image_score, labels_from_scores
+from wsss_jax.files import read_json
 from wsss_jax.methods import TITLES
 from wsss_jax.report import GalleryCam
 from wsss_jax.stages.context import Run
@@ -99,11 +99,8 @@ def _metrics_files(layout: Layout) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        metrics = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: damaged; delete it and run the stage that it names again") from error
-    if not isinstance(metrics, dict) or not {"split", "method", "fixed", "thresholds"} <= metrics.keys():
+    metrics = read_json(path, "delete it and run the stage that it names again")
+    if not {"split", "method", "fixed", "thresholds"} <= metrics.keys():
         raise RunError(f"{path}: not a metrics file; move it out of this folder")
     return metrics
 

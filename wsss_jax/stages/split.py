@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from wsss_jax.data.lists import split_name
 from wsss_jax.data.parts import boxes_of_files, cut, encode_jpeg, split_boxes
 from wsss_jax.data.pool import map_ordered
-from wsss_jax.files import write_whole
+from wsss_jax.files import is_whole, write_whole
 from wsss_jax.inference.erasing import PartPlan
 from wsss_jax.interrupt import stop_here
 from wsss_jax.methods.infer_cam import InferCam
@@ -58,7 +58,7 @@ def _plan(run: Run, base: Run, image_id: str) -> PartPlan:
 
 def _write(run: Run, base: Run, image_id: str) -> None:
     paths = [run.layout.part(run.config.dataset.infer_split, image_id, number) for number in range(1, 5)]
-    if all(path.exists() for path in paths):
+    if all(map(is_whole, paths)):
         return
     image, quality = run.source.image(image_id), run.config.infer_cam.jpeg_quality or _JPEG_QUALITY
     for path, box in zip(paths, _plan(run, base, image_id).boxes, strict=True):

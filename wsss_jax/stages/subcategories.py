@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsss_jax.data.arrays import DAMAGE, read_npy, read_npz
+from wsss_jax.data.arrays import DAMAGE, read_npz
 from wsss_jax.data.lists import sha256
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import RunError
@@ -90,7 +90,7 @@ def _load_feature(run: Run, image_id: str) -> np.ndarray:
     path = run.layout.feature(run.config.dataset.train_split, image_id)
     require(path, f"features of image {image_id!r}", "features")
     try:
-        feature = read_npy(path)
+        (feature,) = read_npz(path, "feature")
     except DAMAGE as error:
         raise RunError(f"{path}: damaged; delete it and run the stage features again") from error
     if not np.isfinite(feature).all():

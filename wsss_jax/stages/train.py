@@ -143,7 +143,8 @@ def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
     split = split_name(run.config.dataset.eval_split)
     ids = run.ids(run.config.dataset.eval_split)
     settings = inference_settings(run.config)
-    batches, classes = plan_batches(run.source, ids, settings), wanted_classes(run, ids)
+    batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
+    classes = wanted_classes(run, ids)
     predictor = Predictor(run.method, run.local_mesh, settings)
 
     def evaluate(variables: Variables, epoch: int) -> float | None:

@@ -11,13 +11,14 @@ from wsss_jax.data.affinity_labels import AffinitySample
 from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.data.loader import steps_per_epoch
 from wsss_jax.errors import ConfigError, RunError
+from wsss_jax.files import is_whole
 from wsss_jax.method import Variables
 from wsss_jax.methods import affinity_net
 from wsss_jax.methods.affinity import Affinity
 from wsss_jax.sharding import check_batch_size
 from wsss_jax.stages.affinity_pairs import check_pairs
-from wsss_jax.stages.context import Run
-from wsss_jax.stages.infer import record_in
+from wsss_jax.stages.context import Run, require_cams
+from wsss_jax.stages.infer import made_with, record_in
 from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
 from wsss_jax.stages.samples import recipe
 from wsss_jax.stages.train import Training, describe, run_training
@@ -79,7 +80,8 @@ def affinity_sample(run: Run, ids: Sequence[str]) -> AffinitySample:
     for alpha in alphas:
         for image_id in ids:
             path = run.layout.crf(split, alpha, image_id)
-            if not path.exists():
+            if not is_whole(path):
+                require_cams(run)
                 raise RunError(
                     f"{path}: there are no CRF scores of image {image_id!r} at alpha {alpha:g}; run the "
                     "stage crf first, with this alpha in --config.crf.alphas"
@@ -126,8 +128,8 @@ def _trained_on(place: str | Path) -> dict[str, str | None]:
     if path.is_dir():
         step = step_folder(path)
         split = json.loads(read_meta(step).get("config", "{}")).get("dataset", {}).get("infer_split")
-        note = step.parent / "settings.json"
-        images = json.loads(note.read_text())["list_sha256"] if note.exists() else None
+        folder = Path(step.parent)
+        images = made_with(folder)["list_sha256"] if (folder / "settings.json").exists() else None
     return {"affinity_split": split and split_name(split), "affinity_list_sha256": images}
 
 
@@ -135,8 +137,7 @@ def _settings(run: Run, ids: Sequence[str]) -> dict[str, Any]:
     """What AffinityNet is trained with; section `affinity` may change between runs of other stages."""
     split, settings = run.config.dataset.infer_split, run.config.affinity
     low, high = (
-        json.loads((run.layout.crfs(split, alpha) / "settings.json").read_text())
-        for alpha in (settings.alpha_low, settings.alpha_high)
+        made_with(run.layout.crfs(split, alpha)) for alpha in (settings.alpha_low, settings.alpha_high)
     )
     crf = {"cam_weights_sha256": low["weights_sha256"], "crf_low": low["crf"], "crf_high": high["crf"]}
     return {"list_sha256": sha256(ids), **crf, **settings.to_dict()}

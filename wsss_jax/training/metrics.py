@@ -1,7 +1,8 @@
 """Where training's numbers go: one line on the screen, `train.jsonl`, and TensorBoard where wanted."""
 
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def log_interval(wanted: int, total_steps: int) -> int:
 
 
 class MetricWriter:
-    """Appends a JSON object per line; entries of steps that a resumed run repeats are dropped first."""
+    """Appends a JSON object per line, `crc32` of the others last; entries of steps that a resumed run repeats
+    are dropped first."""
 
     def __init__(self, folder: str | Path, from_step: int, tensorboard: bool = False) -> None:
         """Keeps the entries up to `from_step`; RunError if the folder cannot be written."""
@@ -29,7 +31,7 @@ class MetricWriter:
         if not self._active:
             return
         kept = [line for line in read_lines(self._path) if line["step"] <= from_step]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
+        text = "".join(_line(entry) + "\n" for entry in kept)
         write_whole(self._path, lambda file: file.write(text.encode()))
         self._board = _summary_writer(folder, from_step) if tensorboard else None
 
@@ -37,7 +39,7 @@ class MetricWriter:
         """Adds the values of a step; of several hosts, only the first writes."""
         if not self._active:
             return
-        append_line(self._path, json.dumps({"step": step, **values}))
+        append_line(self._path, _line({"step": step, **values}))
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -49,15 +51,39 @@ class MetricWriter:
             self._board.close()
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The entries of a `train.jsonl`; a last line that a kill cut short is left out."""
+def read_lines(path: Path, warn: Callable[[str], Any] = print) -> list[dict[str, Any]]:
+    """The entries of a `train.jsonl`, without their checksums.
+
+    Damaged lines are told of and left out, but for a last one that a kill cut short.
+    """
     entries = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            break
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        entry = _entry(line)
+        if entry is not None:
+            entries.append(entry)
+        elif number < len(lines):
+            warn(f"{path} line {number}: damaged, left out")
     return entries
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps({**entry, "crc32": _checksum(entry)})
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """What `_line` was given; None if the line is not as it was written."""
+    try:
+        entry = json.loads(line)
+        found = entry.pop("crc32")
+    except (ValueError, AttributeError, KeyError, RecursionError):
+        return None
+    return entry if found == _checksum(entry) else None
+
+
+def _checksum(entry: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits, whatever JSON can hold."""
+    return f"{zlib.crc32(json.dumps(entry, sort_keys=True).encode()):08x}"
 
 
 def _summary_writer(folder: str | Path, from_step: int) -> Any:

@@ -5,6 +5,7 @@ names; here, as in `weights.pickles`, nothing is called that a file names.
 """
 
 import re
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ from wsss_jax.weights.torch_files import read_legacy_storage
 
 _HEADER = re.compile(rb"\{'descr': '\|O', 'fortran_order': (?:True|False), 'shape': \(\)(?:, )?,? *\} *\n?")
 _MAGIC = b"\x93NUMPY"
-_TYPES = re.compile(r"[biuf](?:1|2|4|8)")
+_TYPES = re.compile(r"b1|[iu][1248]|f[248]")
+_MAX_EXTENT = 1 << 40
 
 
 class _Type(Stateful):
@@ -58,7 +60,7 @@ def read_object_npy(file: WeightFile) -> dict[Any, Any]:
     """The dictionary in a file that `numpy.save` made of one.
 
     Returns:
-      Its entries; arrays are NumPy's, keys Python's.
+      Its entries; arrays are NumPy's, of any byte order, and may share numbers; keys are Python's.
 
     Raises:
       CheckpointError: damaged, no dictionary of arrays, or it names something to be called.
@@ -78,21 +80,22 @@ def read_object_npy(file: WeightFile) -> dict[Any, Any]:
 
 
 def _from_bytes(content: Any, shape: Any, dtype: np.dtype, fortran: bool) -> np.ndarray:
-    counts = type(shape) is tuple and len(shape) <= 4 and all(type(n) is int and n >= 0 for n in shape)
-    if not counts or type(content) is not bytes or len(content) != _count(shape) * dtype.itemsize:
+    """A view of the bytes, in their own byte order."""
+    if not _are_counts(shape) or type(content) is not bytes or len(content) != prod(shape) * dtype.itemsize:
         raise RefusedError("an array does not have as many numbers as its shape says")
-    array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    result = 1
-    for extent in shape:
-        result *= extent
-    return result
+def _are_counts(shape: Any) -> bool:
+    """Whether this can be a shape; none that maps have is long, or has extents whose product takes long."""
+    return (
+        type(shape) is tuple
+        and len(shape) <= 4
+        and all(type(n) is int and 0 <= n <= _MAX_EXTENT for n in shape)
+    )
 
 
-def _scalar(kind: Any, content: Any) -> Any:
+def _scalar(kind: Any, content: Any, *_: Any) -> Any:
     """A NumPy number, such as a class index that was never made a Python one."""
     if type(kind) is not _Type:
         raise RefusedError("a number is described wrongly")
@@ -103,7 +106,10 @@ def _encode(text: Any, encoding: Any) -> bytes:
     """`_codecs.encode`, by which bytes are written for Python 2."""
     if type(text) is not str or encoding != "latin1":
         raise RefusedError("bytes are described wrongly")
-    return text.encode("latin1", "strict")
+    try:
+        return text.encode("latin1")
+    except UnicodeEncodeError as error:
+        raise RefusedError("bytes are described wrongly") from error
 
 
 def _storage(content: Any) -> "_Storage":
@@ -114,10 +120,10 @@ def _storage(content: Any) -> "_Storage":
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.ndarray:
-    numbers = (shape, strides) if type(shape) is tuple and type(strides) is tuple else ((None,), ())
-    counts = all(type(n) is int and n >= 0 for n in (offset, *numbers[0], *numbers[1]))
-    if type(storage) is not _Storage or not counts:
+    if type(storage) is not _Storage or not all(map(_are_counts, ((offset,), shape, strides))):
         raise RefusedError("a tensor is described wrongly")
+    if prod(shape) * storage.dtype.itemsize > len(storage.content):
+        raise RefusedError("a tensor uses its numbers more than once")
     file = WeightFile("a tensor in the file", storage.content)
     return file.array(offset * storage.dtype.itemsize, shape, storage.dtype, "a tensor", strides)
 

@@ -5,6 +5,7 @@ and builds dictionaries, lists, tuples and numbers; a global name is looked up i
 stand-ins and refused, by name, when it is not there. Nothing from the file is ever imported or called.
 """
 
+import inspect
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,10 @@ from wsss_jax.weights.files import WeightFile
 # An optimiser's state of a large network takes some ten thousand operations.
 MAX_OPERATIONS = 1_000_000
 _MAX_NAME = 512
+# A value may be handed to many stand-ins, each of which may copy it, so that without a bound a megabyte could
+# become terabytes. Sound files hand on each value once: together at most as much as the pickle is long.
+_HANDED_FACTOR = 2
+_HANDED_SLACK = 1 << 16
 # Below this, integers hash to themselves, and no file can choose keys that all collide.
 _MAX_KEY = 1 << 60
 
@@ -27,7 +32,15 @@ class Callee:
     """Stand-in for a global that a pickle may call, with positional arguments."""
 
     def __init__(self, build: Callable[..., Any]):
-        self.build = build
+        self._build, self._signature = build, inspect.signature(build)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the stand-in makes of them; RefusedError if they are too few or too many."""
+        try:
+            self._signature.bind(*arguments)
+        except TypeError as error:
+            raise RefusedError(f"a constructor is called wrongly: {error}") from error
+        return self._build(*arguments)
 
 
 class Stateful:
@@ -85,10 +98,11 @@ class _Machine:
         persistent: Callable[[Any, int], Any],
     ):
         self.file = file
-        self.at = self.operation = start
+        self.start = self.at = self.operation = start
         self.end = end
         self.allowed = allowed
         self.persistent = persistent
+        self.handed = 0
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []  # the stacks below each open mark
         self.memo: dict[int, Any] = {}
@@ -163,11 +177,18 @@ class _Machine:
             raise self.error(f"the pickle recalls value {index}, which it did not store")
         self.push(self.memo[index])
 
+    def hand(self, values: tuple[Any, ...]) -> None:
+        """Counts what stand-ins are given."""
+        self.handed += sum(len(v) for v in values if type(v) in (str, bytes, list, tuple))
+        if self.handed > _HANDED_FACTOR * (self.end - self.start) + _HANDED_SLACK:
+            raise RefusedError("the pickle uses its values again and again")
+
     def find_global(self, module: str, name: str) -> None:
         if (module, name) not in self.allowed:
             raise self.error(
-                f"the file asks for {module!r} {name!r}; only tensors and plain containers are read "
-                "(save model.state_dict() alone if this is a whole model or an object of your own)"
+                f"the file asks for {module[:_MAX_NAME]!r} {name[:_MAX_NAME]!r}; only tensors and plain "
+                "containers are read (save model.state_dict() alone if this is a whole model or an object of "
+                "your own)"
             )
         self.push(self.allowed[module, name])
 
@@ -216,7 +237,8 @@ def _reduce(machine: _Machine) -> None:
     arguments, callee = machine.pop(), machine.pop()
     if type(callee) is not Callee or type(arguments) is not tuple:
         raise machine.error("the pickle calls something that cannot be called")
-    machine.push(callee.build(*arguments))
+    machine.hand(arguments)
+    machine.push(callee(*arguments))
 
 
 def _build(machine: _Machine) -> None:
@@ -225,6 +247,7 @@ def _build(machine: _Machine) -> None:
     if not machine.stack:
         raise machine.error("the pickle gives attributes to nothing")
     if isinstance(machine.stack[-1], Stateful):
+        machine.hand(state if type(state) is tuple else (state,))
         machine.stack[-1].set_state(state)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from wsss_jax.weights import zips
-from wsss_jax.weights.files import WeightFile, check_expansion, check_total
+from wsss_jax.weights.files import WeightFile, check_expansion, check_total, checked_shape
 from wsss_jax.weights.torch_pickle import Pickle, Storage, Tensor, load_pickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -208,6 +208,7 @@ def _array(file: WeightFile, name: str, tensor: Tensor, region: _Region, big_end
             f"{what} needs a storage of {storage.count * storage.dtype.itemsize} bytes, it has {region.size}"
         )
         raise file.error(region.offset, reason)
+    checked_shape(file, storage.place, tensor.shape, tensor.dtype, what)
     check_expansion(file, storage.place, prod(tensor.shape), tensor.dtype, what)
     start = region.offset + storage.first * storage.dtype.itemsize
     end = start + storage.length * storage.dtype.itemsize

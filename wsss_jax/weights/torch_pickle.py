@@ -6,7 +6,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from wsss_jax.weights.files import BFLOAT16, WeightFile
+from wsss_jax.weights.files import BFLOAT16, MAX_DIMENSIONS, WeightFile
 from wsss_jax.weights.pickles import Callee, RefusedError, check_key, unpickle
 
 STORAGE_TYPES = {
@@ -147,16 +147,17 @@ def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Te
     return _checked(storage, dtype, offset, shape, strides)
 
 
-def _rebuild_v3(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
+def _rebuild_v3(
+    storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, kind: Any, *___: Any
+) -> Tensor:
     """`_rebuild_tensor_v3`: the storage is bytes, the type is given apart."""
-    dtype = rest[2].dtype if len(rest) > 2 and type(rest[2]) is StorageType else None
-    return _checked(storage, dtype, offset, shape, strides)
+    return _checked(storage, kind.dtype if type(kind) is StorageType else None, offset, shape, strides)
 
 
 def _checked(storage: Any, dtype: np.dtype | None, offset: Any, shape: Any, strides: Any) -> Tensor:
     sound = type(storage) is Storage and dtype is not None and _is_count(offset)
     sound = sound and type(shape) is tuple and type(strides) is tuple and len(shape) == len(strides)
-    if not sound or not all(map(_is_count, shape + strides)):
+    if not sound or len(shape) > MAX_DIMENSIONS or not all(map(_is_count, shape + strides)):
         raise RefusedError("a tensor is described wrongly")
     assert dtype is not None
     return Tensor(storage, dtype, offset, shape, strides)
@@ -172,7 +173,7 @@ def _subclass(build: Any, _: Any, arguments: Any, *__: Any) -> Any:
     """`torch._tensor._rebuild_from_type_v2`: a tensor with attributes, which are of no use here."""
     if type(build) is not Callee or build is _SUBCLASS or type(arguments) is not tuple:
         raise RefusedError("a tensor is described wrongly")
-    return build.build(*arguments)
+    return build(*arguments)
 
 
 def _ordered(items: Any = (), *_: Any) -> dict[Any, Any]:
@@ -202,16 +203,7 @@ def _is_sequence(value: Any) -> bool:
     return type(value) in (list, tuple)
 
 
-def _exactly(build: Any, at_least: int) -> Callee:
-    def checked(*arguments: Any) -> Any:
-        if len(arguments) < at_least:
-            raise RefusedError("a constructor lacks arguments")
-        return build(*arguments)
-
-    return Callee(checked)
-
-
-_SUBCLASS = _exactly(_subclass, 3)
+_SUBCLASS = Callee(_subclass)
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): Callee(_ordered),
     ("builtins", "set"): Callee(_set),
@@ -222,11 +214,11 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch", "device"): Callee(lambda *_: None),
     ("torch", "Tensor"): _Name(),
     ("torch.nn.parameter", "Parameter"): _Name(),
-    ("torch._utils", "_rebuild_tensor"): _exactly(_rebuild, 4),
-    ("torch._utils", "_rebuild_tensor_v2"): _exactly(_rebuild, 4),
-    ("torch._utils", "_rebuild_tensor_v3"): _exactly(_rebuild_v3, 7),
-    ("torch._utils", "_rebuild_parameter"): _exactly(_parameter, 1),
-    ("torch._utils", "_rebuild_parameter_with_state"): _exactly(_parameter, 1),
+    ("torch._utils", "_rebuild_tensor"): Callee(_rebuild),
+    ("torch._utils", "_rebuild_tensor_v2"): Callee(_rebuild),
+    ("torch._utils", "_rebuild_tensor_v3"): Callee(_rebuild_v3),
+    ("torch._utils", "_rebuild_parameter"): Callee(_parameter),
+    ("torch._utils", "_rebuild_parameter_with_state"): Callee(_parameter),
     ("torch._tensor", "_rebuild_from_type_v2"): _SUBCLASS,
     ("torch.storage", "UntypedStorage"): StorageType(np.dtype(np.uint8)),
     **{("torch", name): StorageType(dtype) for name, dtype in STORAGE_TYPES.items()},

@@ -6,6 +6,7 @@ one kind of error that tells the offset, and no entry may reach outside the file
 
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wsss_jax.weights.files import WeightFile
@@ -31,6 +32,7 @@ class Entry:
     """One file inside an archive: its bytes lie at `offset`, `stored` of them, `size` once unpacked."""
 
     name: str
+    start: int  # offset of the header before the bytes
     offset: int
     stored: int
     size: int
@@ -42,7 +44,8 @@ def read_index(file: WeightFile) -> dict[str, Entry]:
     """Every entry by name.
 
     Raises:
-      CheckpointError: cut-off or damaged archive, an encrypted entry, or one name used twice.
+      CheckpointError: cut-off or damaged archive, an encrypted entry, one name used twice, entries that share
+        bytes, or that claim to unpack to far more than the file can hold.
     """
     at, size, count = _find_index(file)
     file.need(at, size, "the zip index")
@@ -55,6 +58,7 @@ def read_index(file: WeightFile) -> dict[str, Entry]:
         if entry.name in entries:
             raise file.error(start, f"the zip entry {entry.name!r} occurs twice")
         entries[entry.name] = entry
+    _check_extents(file, entries.values())
     return entries
 
 
@@ -81,6 +85,17 @@ def verify_entry(file: WeightFile, entry: Entry, block: int = 1 << 22) -> None:
         crc = zlib.crc32(file.data[at : min(at + block, entry.offset + entry.stored)], crc)
     if crc != entry.crc:
         raise file.error(entry.offset, f"{entry.name} is damaged: its checksum does not fit")
+
+
+def _check_extents(file: WeightFile, entries: Iterable[Entry]) -> None:
+    """Raises CheckpointError if entries overlap, so that few bytes unpack to many, or claim too much."""
+    end, claimed = 0, 0
+    for entry in sorted(entries, key=lambda entry: entry.start):
+        if entry.start < end:
+            raise file.error(entry.start, f"{entry.name!r} overlaps another entry of the zip archive")
+        end, claimed = entry.offset + entry.stored, claimed + entry.size
+    if claimed > MAX_RATIO * file.size + _SMALL:
+        raise file.error(0, f"the zip archive claims {claimed} bytes, the file has {file.size}")
 
 
 def _inflate(file: WeightFile, entry: Entry, raw: bytes) -> bytes:
@@ -136,7 +151,7 @@ def _read_entry(file: WeightFile, at: int) -> tuple[Entry, int]:
     offset = _content_offset(file, local, name)
     file.need(offset, stored, repr(name))
     following = at + _ENTRY_SIZE + name_size + extra_size + comment_size
-    return Entry(name, offset, stored, size, crc, method == _DEFLATED), following
+    return Entry(name, local, offset, stored, size, crc, method == _DEFLATED), following
 
 
 def _decode(file: WeightFile, at: int, size: int) -> str:
