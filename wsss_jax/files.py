@@ -84,6 +84,7 @@ def read_json(path: Path, remedy: str, *, by_hand: bool = False) -> dict[str, An
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     """JSON values with their digest, by which `is_sound` notices damage, though not forgery."""
+    value = unsealed(value)
     return {**value, "sha256": json_digest(value)}
 
 
