@@ -12,6 +12,7 @@ from tests.helpers.voc import make_voc
 from wsss_jax.config import resolved
 from wsss_jax.errors import ConfigError
 from wsss_jax.evaluation.summary import PROVENANCE_KEYS
+from wsss_jax.files import write_json
 from wsss_jax.stages import train_affinity
 from wsss_jax.stages.baseline import baseline_run
 from wsss_jax.stages.classifier import classifier_config
@@ -51,7 +52,7 @@ def write_maps(folder, root, *, background, stride=1):
         np.savez(folder / f"{image_id}.npz", keys=keys, **maps)
     made = dict.fromkeys(PROVENANCE_KEYS) | {"method": "cam", "scales": [1.0], "weights_sha256": "1" * 64}
     learned = {"affinity_split": "train_aug", "affinity_list_sha256": "2" * 64} if stride > 1 else {}
-    (folder / "settings.json").write_text(json.dumps(made | learned))
+    write_json(folder / "settings.json", made | learned)
 
 
 @pytest.fixture(scope="module")
