@@ -22,7 +22,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from wsss_jax.data.folder import EXTENSIONS
+from wsss_jax.data.images import EXTENSIONS
 from wsss_jax.data.pictures import check_file
 from wsss_jax.errors import ConfigError, DataError, RunError
 from wsss_jax.flags import end_with_help, parse_flags
