@@ -16,9 +16,11 @@ from wsss_jax.training.initial import variable_shapes
 NUM_CLASSES = 20  # of VOC
 
 
-def prepare_jax(settings: Settings) -> None:
-    """Sets the precision, and switches off the compilation cache, which would hide compile times."""
-    configure_jax(published_config(settings, "cam"))
+def prepare_jax(settings: Settings, *, keep_memory: bool = True) -> None:
+    """Sets precision and memory, and switches off the compilation cache, which would hide compile times."""
+    config = published_config(settings, "cam")
+    config.cpu_keep_memory = keep_memory
+    configure_jax(config)
     jax.config.update("jax_enable_compilation_cache", False)
 
 

@@ -12,6 +12,7 @@ from wsss_jax.errors import ConfigError
 # In this order: what runs in processes of its own comes before this process takes hold of an accelerator.
 TOPICS = (
     "convert",
+    "allocator",
     "loader",
     "evaluate",
     "crf",

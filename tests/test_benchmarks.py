@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    allocator,
     convert,
     cpn,
     crf,
@@ -102,6 +103,16 @@ def test_inference_agrees_with_the_plain_loop():
     assert draw_sizes(1) == [(500, 375)]  # 20 x 15 after shrinking, in a bucket of 24 x 16
     padding = named(rows, "CAM inference, padded area of this list").value
     assert padding == pytest.approx(100 * (16 * 24 / (15 * 20) - 1))
+
+
+@pytest.mark.slow
+def test_forward_pass_with_memory_kept_and_handed_back(monkeypatch):
+    monkeypatch.setattr(allocator, "_SIDE", 32)
+    rows = allocator.rows(TOY)
+    check(rows)
+    kept, back, peak, other = rows
+    assert kept.ratio == pytest.approx(back.value / kept.value) and "1 picture(s) of 32" in kept.note
+    assert peak.ratio == pytest.approx(other.value / peak.value) and 50 < peak.value < 5000
 
 
 @pytest.mark.slow

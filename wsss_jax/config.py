@@ -25,6 +25,7 @@ def defaults() -> ConfigDict:
     c.init_from = "scratch"  # 'scratch' | 'classifier': the weights of cse's classifier | a checkpoint's path
     c.compilation_cache = "~/.cache/wsss_jax"  # compiled programs; '' switches the cache off
     c.distributed = False  # several hosts: each starts the same command, see docs/scaling.md
+    c.cpu_keep_memory = True  # on CPUs: freed memory stays with the process, see docs/scaling.md
     # checkpoint of the ordinary classifier for methods that need one; "" trains it (stage `classifier`)
     c.classifier_from = ""
     c.cams_from = ""  # method affinity: the folder of the run whose CAMs are refined

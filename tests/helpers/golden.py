@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "golden"  # the large ones; absent in a fresh clone
 
 
 def names(network: str, divide: int = 1) -> dict[str, tuple[int, ...]]:

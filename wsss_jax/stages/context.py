@@ -31,8 +31,8 @@ _FREE = (
     "classifier.cam.", "classifier.eval.",
 )  # fmt: skip
 _FREE_KEYS = (
-    "refinement", "compilation_cache", "distributed", "dataset.root", "dataset.infer_split",
-    "dataset.eval_split",
+    "refinement", "compilation_cache", "cpu_keep_memory", "distributed", "dataset.root",
+    "dataset.infer_split", "dataset.eval_split",
 )  # fmt: skip
 
 
