@@ -195,7 +195,7 @@ def test_views_draw_dropout_anew():
     images, keep = np.ones((1, 16, 16, 3), np.float32), np.ones((1, 16, 16), np.uint8)
     batch = {"images": images, "labels": np.ones((1, 6), np.float32), "keep": keep}
     variables = narrow_variables(TINY)
-    assert float(tiny_loss(variables, batch, None)["loss_tcp"]) < 1e-6
+    assert float(tiny_loss(variables, batch, None)["loss_tcp"]) < 1e-5  # of maps of 0..1
     assert float(tiny_loss(variables, batch, jax.random.split(jax.random.key(0), 1))["loss_tcp"]) > 1e-3
 
 
@@ -266,5 +266,5 @@ def test_maps_go_through_the_size_of_the_networks_input():
     found = method.resize(maps, sizes, original, (26, 36))[0]
     inside = resize_bilinear(maps[:, :5, :7], (37, 50), align_corners=True)
     wanted = resize_bilinear(inside, (25, 33))[0]
-    np.testing.assert_allclose(found[:25, :33], wanted, atol=1e-5)
+    assert relative(found[:25, :33], wanted) < 1e-5
     assert not np.asarray(found)[25:].any() and not np.asarray(found)[:, 33:].any()

@@ -93,7 +93,7 @@ def test_published_network_scores_and_learns_as_the_authors(golden):
 
     (_, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(trainable, frozen)
     for ours, theirs in (("loss", "loss"), ("loss_parent", "loss_20"), ("loss_sub", "loss_200")):
-        np.testing.assert_allclose(metrics[ours], golden[theirs], rtol=1e-3)
+        np.testing.assert_allclose(metrics[ours], golden[theirs], rtol=1e-4)
     checked = [key for key in golden if key.startswith("gradnorm/")]
     assert len(checked) == 8
     for key in checked:
@@ -137,9 +137,7 @@ def test_both_heads_are_new_layers_and_see_the_same_dropped_channels():
     images = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
     keys = jax.random.split(jax.random.key(0), 2)
     scores = score(method, {**variables, "params": params}, images, keys=keys)
-    np.testing.assert_allclose(
-        np.repeat(scores.parents.logits, 3, axis=1), scores.children.logits, rtol=1e-4, atol=1e-5
-    )
+    assert relative(scores.children.logits, np.repeat(scores.parents.logits, 3, axis=1)) < 1e-5
 
 
 def test_accuracy_is_shared_labels_over_all_labels():
@@ -169,4 +167,4 @@ def test_features_of_padded_pictures_are_those_of_unpadded_ones():
     variables, apply = fresh_variables(network, seed=0), jax.jit(network.apply)
     alone, inside = apply(variables, picture), apply(variables, padded, np.array([[17, 30]]))
     assert alone.shape == (1, 256) and alone.dtype == jnp.float32
-    np.testing.assert_allclose(inside, alone, rtol=1e-5, atol=1e-6)
+    assert relative(inside, alone) < 1e-5

@@ -36,7 +36,7 @@ def row(values, n, **options):
     ],
 )
 def test_half_pixel_values(values, wanted):
-    np.testing.assert_allclose(row(values, len(wanted)), wanted, atol=1e-6)
+    np.testing.assert_allclose(row(values, len(wanted)), wanted, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_half_pixel_values(values, wanted):
     ],
 )
 def test_align_corners_values(values, wanted):
-    np.testing.assert_allclose(row(values, len(wanted), align_corners=True), wanted, atol=1e-6)
+    np.testing.assert_allclose(row(values, len(wanted), align_corners=True), wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_axes_and_channels_are_independent():
@@ -59,8 +59,8 @@ def test_axes_and_channels_are_independent():
     x[1, :, :, 1] = [[0, 4], [8, 12]]
     found = np.asarray(resize_bilinear(x, (2, 4)))
     wanted = [[0, 1, 3, 4], [8, 9, 11, 12]]
-    np.testing.assert_allclose(found[0, :, :, 0], wanted, atol=1e-6)
-    np.testing.assert_allclose(found[1, :, :, 1], wanted, atol=1e-6)
+    np.testing.assert_allclose(found[0, :, :, 0], wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found[1, :, :, 1], wanted, rtol=1e-6, atol=1e-6)
     assert not found[0, :, :, 1].any() and not found[1, :, :, 0].any()
 
 

@@ -42,7 +42,7 @@ def test_gradient_goes_to_the_largest_only(x, count):
 
 def test_equal_values_share_the_last_place():
     grad = jax.grad(lambda x: top_mean(x, 2).sum())(jnp.array([[3.0, 1, 1, 0]]))
-    np.testing.assert_allclose(grad, [[0.5, 0.25, 0.25, 0]])
+    np.testing.assert_allclose(grad, [[0.5, 0.25, 0.25, 0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 4])
@@ -58,7 +58,7 @@ def test_nan_is_not_hidden():
 def test_hard_examples_of_each_image_by_hand():
     errors = jnp.array([[[0.0, 5.0], [1.0, 3.0]], [[8.0, 0.0], [0.0, 0.0]]])
     # Two of four values in each image: (5 + 3) / 2 and (8 + 0) / 2.
-    np.testing.assert_allclose(hard_example_mean(errors, 0.5), 4)
+    np.testing.assert_allclose(hard_example_mean(errors, 0.5), 4, rtol=1e-6)
 
 
 def test_min_pooling_by_hand():
@@ -66,7 +66,7 @@ def test_min_pooling_by_hand():
     maps[0, :, :, 0] = [[9, 8, 7, 6], [-1, 2, 4, 5]]
     maps[0, 1, 0] = [-1, 1]  # the best channel counts
     # Two of eight positions: 1 and 2.
-    np.testing.assert_allclose(min_pooling_loss(maps), 1.5)
+    np.testing.assert_allclose(min_pooling_loss(maps), 1.5, rtol=1e-6)
 
 
 def test_min_pooling_ignores_what_is_negative():

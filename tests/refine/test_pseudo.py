@@ -18,12 +18,13 @@ from wsss_jax.refine.pseudo import foreground_shares, label_map, palette_png, up
 def test_background_is_what_the_best_class_leaves_to_a_power():
     cam = np.zeros((2, 8, 8), np.float32)
     cam[0], cam[1] = 0.5, 0.25
-    np.testing.assert_allclose(walk_seeds(cam, 4, 8)[:, 0, 0], [0.5**4, 0.5, 0.25])
+    np.testing.assert_allclose(walk_seeds(cam, 4, 8)[:, 0, 0], [0.5**4, 0.5, 0.25], rtol=1e-6)
 
 
 def test_cells_beyond_the_picture_count_nothing_in_any_plane():
     seeds = walk_seeds(np.zeros((1, 4, 12), np.float32), 16, 8)
-    np.testing.assert_allclose(seeds[0], [[0.5, 0.25]])  # 4 of 8 rows, and 4 of 8 columns of the second cell
+    # 4 of 8 rows, and 4 of 8 columns of the second cell.
+    np.testing.assert_allclose(seeds[0], [[0.5, 0.25]], rtol=1e-6)
     np.testing.assert_array_equal(seeds[1], 0)
 
 
@@ -45,7 +46,7 @@ def test_enlarging_is_pytorchs(h, w, stride, seed):
 def test_half_a_share_is_where_a_class_beats_the_background():
     planes = np.array([[[0.2, 0.4, 0.0]], [[0.3, 0.3, 0.0]], [[0.1, 0.35, 0.0]]], np.float32)
     shares = foreground_shares(planes)
-    np.testing.assert_allclose(shares[:, 0, 0], [0.6, 0.2])
+    np.testing.assert_allclose(shares[:, 0, 0], [0.6, 0.2], rtol=1e-6)
     np.testing.assert_array_equal(shares[:, 0, 2], 0)
     keys = np.array([4, 7], np.int32)
     np.testing.assert_array_equal(label_map(shares, keys, 0.5), [[5, 0, 0]])
