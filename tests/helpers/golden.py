@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+NARROW = 16  # the goldens in golden/narrow are of the authors' networks with 1/16 of the channels
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
@@ -19,6 +20,30 @@ def names(network: str, divide: int = 1) -> dict[str, tuple[int, ...]]:
     """{name: shape} of a state dict, `divide` times narrower (kernels and the image's channels stay)."""
     shapes = json.loads((GOLDEN / "names" / f"{network}.json").read_text())
     return {name: tuple(_narrow(n, i, divide) for i, n in enumerate(shape)) for name, shape in shapes.items()}
+
+
+# The classes' and the colours' channels stay.
+_HEADS = {
+    "infercam_seam": {"fc8.weight": (21, 256, 1, 1), "f9.weight": (12, 15, 1, 1)},
+    "cpn": {"fc8.weight": (21, 256, 1, 1), "f9.weight": (12, 15, 1, 1), "f10.weight": (12, 15, 1, 1)},
+    "sccam_k10": {"fc8_20.weight": (20, 256, 1, 1), "fc8_200.weight": (200, 256, 1, 1)},
+    "resnet38_aff": {},
+}
+
+
+def names_at(network: str, divide: int) -> dict[str, tuple[int, ...]]:
+    """The same at the width of the golden files: `divide` is 1 or `NARROW`."""
+    return names(network, divide) | (_HEADS[network] if divide == NARROW else {})
+
+
+def golden_at(name: str, divide: int) -> dict[str, np.ndarray]:
+    """The arrays of golden/<name>.npz, those that depend on the width by networks `divide` times narrower."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        arrays = dict(file)
+    if divide == NARROW:
+        with np.load(GOLDEN / "narrow" / f"{name}.npz") as file:
+            arrays |= dict(file)
+    return arrays
 
 
 def tensor(seed: str, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -4,8 +4,9 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
-from tests.helpers.golden import names, state_dict
+from tests.helpers.golden import NARROW, names_at, state_dict
 from wsss_jax.methods.cam import Cam
 from wsss_jax.methods.cpn import Cpn
 from wsss_jax.methods.cse import Cse
@@ -16,10 +17,14 @@ from wsss_jax.weights import to_variables
 FROZEN_BLOCKS = ("conv1a", "b2", "b2_1", "b2_2")
 
 
+# By what the channels of a golden network are divided: at full width only in CI, which takes minutes.
+WIDTHS = (NARROW, pytest.param(1, marks=pytest.mark.slow))
+
+
 @functools.cache
-def golden_variables(seed: str = "dev", network: str = "resnet38_cls"):
-    """Full-width variables of a network, by default the classifier, by the rule of the golden files."""
-    return to_variables(state_dict(seed, names(network)), network)
+def golden_variables(seed: str = "dev", network: str = "resnet38_cls", divide: int = 1):
+    """Variables of a network, by default the classifier, by the rule of the golden files."""
+    return to_variables(state_dict(seed, names_at(network, divide)), network)
 
 
 def narrow_classifier(num_classes=6, width=1 / 16, blocks=(0, 0, 1, 0), **options) -> Classifier:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.helpers.golden import GOLDEN, names, state_dict
-from tests.helpers.networks import FROZEN_BLOCKS, narrow_variables, relative
+from tests.helpers.golden import GOLDEN, golden_at, names, state_dict
+from tests.helpers.networks import FROZEN_BLOCKS, WIDTHS, golden_variables, narrow_variables, relative
 from wsss_jax.errors import ConfigError
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch
 from wsss_jax.methods.affinity import Affinity, pair_labels, pair_losses
@@ -40,11 +40,6 @@ labelled = jax.jit(lambda labels: pair_labels(labels, 5))
 @pytest.fixture(scope="module")
 def golden():
     return np.load(GOLDEN / "resnet38_aff.npz")
-
-
-@pytest.fixture(scope="module")
-def variables():
-    return to_variables(state_dict("dev", names("resnet38_aff")), "resnet38_aff")
 
 
 def test_pairs_of_labels_are_psas(golden):
@@ -106,9 +101,11 @@ def test_padding_does_not_change_the_features():
     assert relative(inside[:, :5, :7], alone) < 1e-5
 
 
-@pytest.mark.slow
-def test_affinities_are_psas(golden, variables):
-    features = jax.jit(AffinityNet().apply)(variables, golden["x"].transpose(0, 2, 3, 1))
+@pytest.mark.parametrize("divide", WIDTHS)
+def test_affinities_are_psas(divide):
+    golden, variables = golden_at("resnet38_aff", divide), golden_variables("dev", "resnet38_aff", divide)
+    network = AffinityNet(width=1 / divide)
+    features = jax.jit(network.apply)(variables, golden["x"].transpose(0, 2, 3, 1))
     found = feature_affinities(features, half_offsets(5))
     assert relative(cropped(found), golden["aff_sparse"]) < 1e-4
     half = np.asarray(psa_affinities(features, jnp.array([[12, 10]] * 2), 5))[0]
@@ -120,9 +117,10 @@ def test_affinities_are_psas(golden, variables):
     np.testing.assert_allclose(dense, golden["aff_dense_first"], atol=1e-5)
 
 
-@pytest.mark.slow
-def test_loss_and_gradients_are_psas(golden, variables):
-    method = Affinity(network=AffinityNet(), frozen_blocks=FROZEN_BLOCKS, radius=5)
+@pytest.mark.parametrize("divide", WIDTHS)
+def test_loss_and_gradients_are_psas(divide):
+    golden, variables = golden_at("resnet38_aff", divide), golden_variables("dev", "resnet38_aff", divide)
+    method = Affinity(network=AffinityNet(width=1 / divide), frozen_blocks=FROZEN_BLOCKS, radius=5)
     trainable, frozen = partition({"affinity": variables}, method)
     batch = {"images": golden["train_img"].transpose(0, 2, 3, 1), "labels": golden["train_label"]}
 
@@ -133,7 +131,7 @@ def test_loss_and_gradients_are_psas(golden, variables):
     np.testing.assert_allclose(total, golden["loss"], rtol=1e-4)
     for term in TERMS:
         np.testing.assert_allclose(metrics[f"loss_{term}"], golden[f"{term}_loss"], rtol=1e-4)
-    norms = [key for key in golden.files if key.startswith("gradnorm/")]
+    norms = [key for key in golden if key.startswith("gradnorm/")]
     assert len(norms) == 10
     for key in norms:
         *modules, _ = key.removeprefix("gradnorm/").split(".")
@@ -145,7 +143,8 @@ def test_loss_and_gradients_are_psas(golden, variables):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["stencil", "chebyshev"])
 @pytest.mark.parametrize("bucket", [(96, 80), (104, 112)])
-def test_the_walk_from_picture_to_labels_is_psas(golden, variables, method, bucket):
+def test_the_walk_from_picture_to_labels_is_psas(golden, method, bucket):
+    variables = golden_variables("dev", "resnet38_aff")
     settings = WalkSettings(beta=8, logt=8, method=method)
     plan = InferenceSettings(scales=(1.0,), flip=False, class_filter="given", batch_size=1, max_buckets=1)
     walker = Walker(AffinityNet(), 5, settings, data_mesh(jax.devices()[:1]), plan)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.helpers.golden import GOLDEN
+from tests.helpers.golden import GOLDEN, golden_at
 from tests.helpers.networks import (
     FROZEN_BLOCKS,
+    WIDTHS,
     golden_variables,
     narrow_batch,
     narrow_cpn,
@@ -39,22 +40,22 @@ def batch(golden):
     }
 
 
-@pytest.fixture(scope="module")
-def result(batch):
-    """Loss terms and gradients of the golden batch."""
-    method = Cpn(network=CpnNetwork(20), frozen_blocks=FROZEN_BLOCKS)
-    trainable, frozen = partition({"cpn": golden_variables(network="cpn")}, method)
+@pytest.fixture(scope="module", params=WIDTHS)
+def result(request, batch):
+    """Loss terms and gradients of the golden batch, and the golden arrays of this width."""
+    divide = request.param
+    method = Cpn(network=CpnNetwork(20, width=1 / divide), frozen_blocks=FROZEN_BLOCKS)
+    trainable, frozen = partition({"cpn": golden_variables("dev", "cpn", divide)}, method)
 
     def loss(trainable, frozen):
         return method.loss(merge(trainable, frozen), batch, None, None)
 
     (_, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(trainable, frozen)
-    return metrics, grads
+    return metrics, grads, golden_at("cpn", divide)
 
 
-@pytest.mark.slow
-def test_loss_terms_are_those_of_the_authors(golden, result):
-    metrics, _ = result
+def test_loss_terms_are_those_of_the_authors(result):
+    metrics, _, golden = result
     for name in ("loss", "loss_tcp", "loss_tcp_improved", "loss_cpcr1", "loss_cpcr2"):
         np.testing.assert_allclose(metrics[name], golden[name], rtol=1e-4, err_msg=name)
     together = metrics["loss_cls"] + metrics["loss_rvmin"]  # theirs is the sum of both
@@ -64,11 +65,10 @@ def test_loss_terms_are_those_of_the_authors(golden, result):
     )
 
 
-@pytest.mark.slow
-def test_gradients_are_those_of_the_authors(golden, result):
-    _, grads = result
+def test_gradients_are_those_of_the_authors(result):
+    _, grads, golden = result
     checked = 0
-    for key in golden.files:
+    for key in golden:
         if key.startswith("gradnorm/"):
             *modules, _ = key.removeprefix("gradnorm/").split(".")
             top = modules[0].startswith("f")
@@ -81,11 +81,12 @@ def test_gradients_are_those_of_the_authors(golden, result):
     assert relative(head[:64].T, golden["fc8_grad_slice"]) < 1e-3
 
 
-@pytest.mark.slow
-def test_each_view_is_classified_as_by_the_authors(golden, batch):
+@pytest.mark.parametrize("divide", WIDTHS)
+def test_each_view_is_classified_as_by_the_authors(batch, divide):
+    golden, network = golden_at("cpn", divide), CpnNetwork(20, width=1 / divide)
     images, keep = batch["images"], batch["keep"][..., None]
     views = np.concatenate([images, images * keep, images * (1 - keep)])
-    scores = jax.jit(CpnNetwork(20).apply)(golden_variables(network="cpn"), views)
+    scores = jax.jit(network.apply)(golden_variables("dev", "cpn", divide), views)
     improved = resize_bilinear(scores.improved, images.shape[1:3], align_corners=True)[..., 1:]
     for i in range(3):
         rows = slice(2 * i, 2 * i + 2)

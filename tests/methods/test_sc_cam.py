@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.golden import GOLDEN, names, state_dict
-from tests.helpers.networks import FROZEN_BLOCKS, narrow_variables, relative
+from tests.helpers.golden import GOLDEN, golden_at
+from tests.helpers.networks import FROZEN_BLOCKS, WIDTHS, golden_variables, narrow_variables, relative
 from wsss_jax.methods.sc_cam import ScCam, label_accuracy
 from wsss_jax.models.sc_cam import PooledFeatures, SubcategoryClassifier, family_score
 from wsss_jax.refine.energies import binarised
 from wsss_jax.training.initial import fresh_variables
 from wsss_jax.training.step import merge, partition
-from wsss_jax.weights import to_variables
 
 SIZE = (12, 14)  # of the golden post-processing
 
@@ -71,10 +70,11 @@ def test_binarised_maps_are_what_the_authors_save(golden):
     assert binarised(cams).dtype == np.float32
 
 
-@pytest.mark.slow
-def test_published_network_scores_and_learns_as_the_authors(golden):
-    variables = {"classifier": to_variables(state_dict("dev", names("sccam_k10")), "sccam_k10")}
-    network = SubcategoryClassifier(20, 200)
+@pytest.mark.parametrize("divide", WIDTHS)
+def test_published_network_scores_and_learns_as_the_authors(divide):
+    golden = golden_at("sccam", divide)
+    variables = {"classifier": golden_variables(network="sccam_k10", divide=divide)}
+    network = SubcategoryClassifier(20, 200, width=1 / divide)
     method = ScCam(network=network, frozen_blocks=FROZEN_BLOCKS, sub_weight=5.0)
     images = golden["x"].transpose(0, 2, 3, 1)
     batch = {"images": images, "labels": golden["label_20"], "sub_labels": golden["label_200"]}
@@ -84,7 +84,7 @@ def test_published_network_scores_and_learns_as_the_authors(golden):
         assert relative(found.logits, golden[f"logits_{heads}"]) < 1e-4
         assert relative(np.maximum(found.maps, 0).transpose(0, 3, 1, 2), golden[f"cam_{heads}"]) < 1e-4
     trunk = {name: {"trunk": tree["trunk"]} for name, tree in variables["classifier"].items()}
-    assert relative(jax.jit(PooledFeatures().apply)(trunk, images), golden["feature"]) < 1e-4
+    assert relative(jax.jit(PooledFeatures(width=1 / divide).apply)(trunk, images), golden["feature"]) < 1e-4
 
     trainable, frozen = partition(variables, method)
 

@@ -5,8 +5,8 @@ import functools
 import jax
 import numpy as np
 
-from tests.helpers.golden import GOLDEN, names, state_dict
-from tests.helpers.networks import narrow_variables, relative
+from tests.helpers.golden import GOLDEN, NARROW, names
+from tests.helpers.networks import golden_variables, narrow_variables, relative
 from wsss_jax.methods.seam import Seam
 from wsss_jax.models.cpn import score_cpn
 from wsss_jax.models.seam import SeamNetwork
@@ -21,11 +21,10 @@ IMAGE = np.random.default_rng(0).standard_normal((1, 33, 49, 3)).astype(np.float
 
 def test_both_maps_are_those_of_the_authors():
     """Their network with 1/16 of its channels; its 21 classes and the picture's 3 colours stay."""
-    golden = np.load(GOLDEN / "seam.npz")
-    shapes = names("infercam_seam", 16) | {"fc8.weight": (21, 256, 1, 1), "f9.weight": (12, 15, 1, 1)}
-    variables = to_variables(state_dict("dev", shapes), "infercam_seam")
+    golden = np.load(GOLDEN / "narrow" / "seam.npz")
+    variables = golden_variables(network="infercam_seam", divide=NARROW)
     images = golden["x"].transpose(0, 2, 3, 1)
-    scores = jax.jit(SeamNetwork(20, width=1 / 16).apply)(variables, images)
+    scores = jax.jit(SeamNetwork(20, width=1 / NARROW).apply)(variables, images)
     for maps, name, step in ((scores.maps, "cam", 3), (scores.improved, "cam_rv", 2)):
         full = resize_bilinear(maps, images.shape[1:3], align_corners=True)[:, ::step, ::step]
         assert relative(full.transpose(0, 3, 1, 2), golden[name]) < 1e-4
