@@ -18,17 +18,27 @@ def golden():
     return np.load(GOLDEN / "resnet38_cls.npz")
 
 
-def test_classifier_gives_the_maps_and_logits_of_psa(golden):
-    images = golden["x"].transpose(0, 2, 3, 1)
-    scores = jax.jit(Classifier(20).apply)(golden_variables(), images)
+@pytest.fixture(scope="module")
+def published(golden):
+    """The golden pictures' scores and features, by one program: compiling takes most of the time."""
+    variables, images = golden_variables(), golden["x"].transpose(0, 2, 3, 1)
+
+    @jax.jit
+    def both(variables, images):
+        trunk = {collection: tree["trunk"] for collection, tree in variables.items()}
+        return Classifier(20).apply(variables, images), ResNet38().apply(trunk, images)
+
+    return both(variables, images)
+
+
+def test_classifier_gives_the_maps_and_logits_of_psa(golden, published):
+    scores, _ = published
     assert relative(scores.logits, golden["logits"]) < 1e-4
     assert relative(np.maximum(scores.maps, 0).transpose(0, 3, 1, 2), golden["cam"]) < 1e-4
 
 
-def test_named_features_are_those_of_psa(golden):
-    variables = golden_variables()
-    trunk = {collection: tree["trunk"] for collection, tree in variables.items()}
-    features = jax.jit(ResNet38().apply)(trunk, golden["x"].transpose(0, 2, 3, 1))
+def test_named_features_are_those_of_psa(golden, published):
+    _, features = published
     assert features["conv3"].shape == (2, 13, 17, 256)  # stride 4, sizes rounded up
     assert relative(features["conv4"].transpose(0, 3, 1, 2), golden["conv4"]) < 1e-4
     for name in ("conv5", "conv6"):

@@ -55,9 +55,10 @@ def reference(method):
     return three_steps(method, devices=1, accumulation=1)
 
 
-@pytest.mark.parametrize(
-    ("devices", "accumulation"), [(8, 1), (1, 2), pytest.param(2, 2, marks=pytest.mark.slow)]
-)
+EACH_ALONE = [pytest.param(8, 1, marks=pytest.mark.slow), pytest.param(1, 2, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("devices", "accumulation"), [(4, 2), *EACH_ALONE])
 def test_devices_and_accumulation_do_not_change_the_result(method, reference, devices, accumulation):
     losses, learnt = three_steps(method, devices, accumulation)
     np.testing.assert_allclose(losses, reference[0], rtol=1e-5)
