@@ -76,11 +76,13 @@ def golden():
     return np.load(GOLDEN / "crf.npz")
 
 
+ALPHAS = (4, 6, 10, 24, 32)
+
+
 def test_all_alphas_of_psa_at_once(golden):
-    alphas = (4, 6, 10, 24, 32)
-    ours = alone(PSA, golden["image"], cam_energies(golden["cams"], alphas))
+    ours = alone(PSA, golden["image"], cam_energies(golden["cams"], ALPHAS))
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=1e-5)
-    for planes, alpha in zip(ours, alphas, strict=True):
+    for planes, alpha in zip(ours, ALPHAS, strict=True):
         close(planes, golden[f"psa_alpha{alpha:02}"])
 
 
@@ -88,7 +90,7 @@ def test_all_alphas_of_psa_at_once(golden):
 def test_lattices_stay_near_exact_gaussian_filters(golden, crf, name):
     """Kernels of another width or weight would not: the lattice's own error is 0.003 in the mean."""
     psa = crf is PSA
-    energies = cam_energies(golden["cams"], (4,)) if psa else score_energy(golden["seg_probs"])[None]
+    energies = cam_energies(golden["cams"], ALPHAS) if psa else score_energy(golden["seg_probs"])[None]
     ours, exact = alone(crf, golden["image"], energies)[0], golden[name]
     assert np.abs(ours - exact).mean() < 0.004
     assert (ours.argmax(axis=0) != exact.argmax(axis=0)).mean() < 0.01
@@ -147,7 +149,7 @@ def test_deeplab_v1_of_seam():
 
 @pytest.mark.parametrize("devices", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_padding_and_batches_change_nothing_inside(devices):
-    sizes = [(20, 31), (1, 24), (33, 17), (33, 31)]
+    sizes = [(24, 30), (1, 24), (33, 17), (33, 31)]
     images = [picture(i, size) for i, size in enumerate(sizes)]
     energies = [scores(i, 3, size) for i, size in enumerate(sizes)]
     program = fresh(PSA, devices)
@@ -178,7 +180,7 @@ def test_accelerators_sort_alike():
 
 
 def test_a_table_that_is_too_small_is_never_used():
-    image, unary = picture(0, (24, 30)), scores(0, 2, (24, 30))
+    image, unary = picture(0, (24, 30)), scores(0, 3, (24, 30))
     program = make(PSA)
     indexed = program.index(image[None], np.array([[24, 30]], np.int32))
     needed = int(np.asarray(indexed.counts)[0])
