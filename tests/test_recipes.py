@@ -195,7 +195,7 @@ UNREAD = {
 }  # fmt: skip
 # What no author gives: how to compute, what to write, and scores of systems that publish no evaluation.
 OURS = (
-    "seed", "precision", "accumulation", "compilation_cache", "distributed",
+    "seed", "precision", "accumulation", "compilation_cache", "distributed", "cpu_keep_memory",
     "cams_from", "classifier.", "model.fresh_heads", "model.calibration_batches", "dataset.root",
     "dataset.shapes.", "cam.class_filter", "cam.checkpoint", "cam.batch_size", "cam.max_buckets",
     "cam.export_npy", "cam.heat_maps", "infer_cam.max_buckets", "crf.backend", "crf.batch_size",
