@@ -58,7 +58,7 @@ def reference(method):
 EACH_ALONE = [pytest.param(8, 1, marks=pytest.mark.slow), pytest.param(1, 2, marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize(("devices", "accumulation"), [(4, 2), *EACH_ALONE])
+@pytest.mark.parametrize(("devices", "accumulation"), [(2, 2), *EACH_ALONE])
 def test_devices_and_accumulation_do_not_change_the_result(method, reference, devices, accumulation):
     losses, learnt = three_steps(method, devices, accumulation)
     np.testing.assert_allclose(losses, reference[0], rtol=1e-5)
