@@ -40,7 +40,7 @@ NUMPY_ONLY = (
     "report",
 )
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain")
-OPTIONAL = ("array_record", "pydensecrf", "tensorboardX", "tensorflow_datasets")
+OPTIONAL = ("array_record", "pydensecrf", "tensorboardX", "tensorflow_datasets", "torch")
 """Top-level packages of the extras; a module of ours that needs one may be missing it."""
 
 MODULES = sorted(
