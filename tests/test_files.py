@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import threading
 
 import numpy as np
@@ -11,7 +12,15 @@ from PIL import Image
 
 from wsss_jax import files
 from wsss_jax.errors import RunError
-from wsss_jax.files import is_whole, read_json, remove_temporary, unsealed, write_json, write_whole
+from wsss_jax.files import (
+    append_line,
+    is_whole,
+    read_json,
+    remove_temporary,
+    unsealed,
+    write_json,
+    write_whole,
+)
 
 
 def writer(content=b"new"):
@@ -176,6 +185,18 @@ def test_only_whole_files_are_whole(tmp_path, suffix):
     path.unlink()
     path.mkdir()
     assert not is_whole(path)
+
+
+def test_a_run_whose_folder_was_removed_is_not_begun_silently(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    append_line(folder / "logs/log.txt", "one")
+    append_line(folder / "logs/log.txt", "two")
+    assert (folder / "logs/log.txt").read_text() == "one\ntwo\n"
+    shutil.rmtree(folder)
+    with pytest.raises(RunError, match=r"log.txt: its folder was removed meanwhile"):
+        append_line(folder / "logs/log.txt", "three")
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

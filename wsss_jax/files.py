@@ -110,12 +110,21 @@ def file_name(name: str) -> str:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Adds a line to a text file; RunError if the folder is not writable or the disk is full."""
+    """Adds a line to a text file.
+
+    Raises:
+      RunError: the folder is not writable, the disk is full, or the folder around it, which is there when a
+        run begins, was removed.
+    """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path}: its folder was removed meanwhile; give the same command again to begin anew"
+        ) from error
     except OSError as error:
         raise RunError(_explain(path, error)) from error
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from datetime import datetime, timedelta
 
@@ -12,6 +13,7 @@ from wsss_jax.errors import Interrupted, RunError
 from wsss_jax.files import write_json
 from wsss_jax.stages import manifest
 from wsss_jax.stages.context import open_run, recorded
+from wsss_jax.training.metrics import MetricWriter
 
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
@@ -114,3 +116,17 @@ def test_the_commit_is_the_clone_s(tmp_path):
     assert manifest.commit(tmp_path) == git("rev-parse", "HEAD")
     (tmp_path / "a").write_text("2")
     assert manifest.commit(tmp_path) == git("rev-parse", "HEAD") + "+"
+
+
+def test_a_run_whose_folder_is_removed_ends_with_one_line(tmp_path):
+    """Neither its log nor its numbers go on in a new folder that knows nothing of the run."""
+    run = open_run(tiny("cam_shapes"), tmp_path / "run")
+    run.say("one")
+    writer = MetricWriter(run.layout.logs, 0)
+    shutil.rmtree(run.layout.workdir)
+    for act in (lambda: run.say("two"), lambda: writer.write(1, {"loss": 1.0})):
+        with pytest.raises(
+            RunError, match=r"/logs/\w+\.\w+: its folder was removed meanwhile; give the same"
+        ):
+            act()
+    assert not run.layout.workdir.exists()

@@ -78,6 +78,10 @@ class Run:
     def note(self, text: str) -> None:
         """Keeps a line in logs/log.txt, with the time, without printing it."""
         if jax.process_index() == 0:
+            if (
+                self.layout.outer or self.layout.workdir
+            ).is_dir():  # else it was removed, which is told below
+                self.layout.logs.mkdir(parents=True, exist_ok=True)
             append_line(self.layout.logs / "log.txt", f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}")
 
 
