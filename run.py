@@ -6,8 +6,8 @@
     python3 run.py setup    only install, into .venv beside this file
 
 Arguments that are not listed below are handed on to the demo's program or to pytest. What was installed
-before is used again as long as pyproject.toml, constraints.txt and the Python version stay the same. On
-Google Colab the runtime itself takes the place of .venv, so that its own build of JAX stays in use.
+before is used again as long as pyproject.toml, setup.py, constraints.txt and the Python version stay the
+same. On Google Colab the runtime itself takes the place of .venv, so that its own build of JAX stays in use.
 
 Needs Python 3.11 or newer and nothing else: only the standard library is imported here.
 """

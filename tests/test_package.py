@@ -2,9 +2,14 @@
 
 import ast
 import importlib
+import os
 import pkgutil
+import re
+import runpy
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,8 +45,8 @@ NUMPY_ONLY = (
     "report",
 )
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain")
-OPTIONAL = ("array_record", "pydensecrf", "tensorboardX", "tensorflow_datasets", "torch")
-"""Top-level packages of the extras; a module of ours that needs one may be missing it."""
+OPTIONAL = ("pydensecrf", "tensorboardX", "torch")
+"""Top-level packages that a module of ours may be missing: of the extras, or only compared with."""
 
 MODULES = sorted(
     module.name
@@ -125,3 +130,35 @@ def test_version_is_the_changelogs_or_unreleased():
 
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## [{wsss_jax.__version__}]" in text or "## [Unreleased]" in text
+
+
+def test_readme_names_the_extras_that_there_are():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sentence = re.search(r"Extras: (.*?), as in", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", sentence[1])) == set(extras)
+
+
+def test_what_is_installed_is_one_package_with_its_experiments(monkeypatch):
+    setuptools, given = pytest.importorskip("setuptools"), {}
+    monkeypatch.setattr(setuptools, "setup", given.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path("setup.py")
+    assert {name.split(".")[0] for name in given["packages"]} == {"wsss_jax"}
+    assert {"wsss_jax.stages", "wsss_jax.convert", "wsss_jax.configs"} <= set(given["packages"])
+    assert given["package_dir"] == {"wsss_jax.configs": "configs"}
+
+
+def test_experiments_inside_the_package_build_on_each_other(tmp_path):
+    """As a wheel holds them, found from any folder."""
+    lib, ignored = tmp_path / "lib/wsss_jax", shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, lib, ignore=ignored)
+    shutil.copytree(ROOT / "configs", lib / "configs", ignore=ignored)
+    done = subprocess.run(
+        [sys.executable, "-m", "wsss_jax", "run", "--config=cse_shapes", "--config.flop=1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "lib")},
+        capture_output=True,
+        text=True,
+    )
+    found = lib / "configs/cse_shapes.py"
+    assert done.stderr.startswith(f"Error: --config.flop: there is no such key in {found}; did you mean")

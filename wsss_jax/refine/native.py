@@ -19,7 +19,7 @@ def check_installed() -> None:
     if not is_installed():
         raise ConfigError(
             "backend 'pydensecrf' is not installed: pip install 'wsss-jax[pydensecrf]' (it needs a C++ "
-            "compiler), or choose the backend 'jax'"
+            "compiler and Python 3.11 or 3.12), or choose the backend 'jax'"
         )
 
 
