@@ -129,7 +129,7 @@ def _sc_cam() -> ConfigDict:
 
 
 def _cpn() -> ConfigDict:
-    """CPN: which patches are hidden in one view and alone visible in the other; see `data.superpixels`."""
+    """CPN: which patches one view hides and another shows alone (`data.superpixels`), branch and losses."""
     c = ConfigDict()
     c.patches = "slic"  # 'slic' superpixels | 'grid' cells
     c.segments = 300  # superpixels of a crop, about
@@ -137,6 +137,8 @@ def _cpn() -> ConfigDict:
     c.share = 0.5  # of them are drawn, with replacement
     c.cells = (224, 448)  # sides of the grid's cells in pixels, one drawn for each crop
     c.probability = 0.5  # of each cell to be hidden
+    c.branch_width = 1.0  # multiplier of the channels of the branch that improves the maps; 1 = published
+    c.hard_share = 0.2  # of CPCR's errors, of all positions and channels, that count; the largest ones
     return c
 
 
@@ -254,7 +256,7 @@ _POSITIVE = (
     "sc_cam.k", "sc_cam.rounds", "sc_cam.restarts", "infer_cam.rounds", "infer_cam.erase_from",
     "infer_cam.max_buckets", "affinity.batch_size", "affinity.total_epochs", "affinity.learning_rate",
     "walk.alpha", "walk.beta", "walk.batch_size", "crf.iterations", "crf.gaussian_sxy", "crf.bilateral_sxy",
-    "crf.bilateral_srgb", "crf.max_buckets",
+    "crf.bilateral_srgb", "crf.max_buckets", "cpn.branch_width",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "optimizer.momentum", "optimizer.weight_decay", "loader.workers", "eval.fixed_threshold",
@@ -352,6 +354,9 @@ def _check_numbers(flat: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"config.infer_cam.jpeg_quality={flat['infer_cam.jpeg_quality']!r}: must be 1 to 100, 0 for none"
         )
+    share = flat["cpn.hard_share"]
+    if not 0 < share <= 1:
+        raise ConfigError(f"config.cpn.hard_share={share}: must be greater than 0, at most 1")
     margins = flat["infer_cam.margins"]
     if not (_are_numbers(margins) and len(margins) == 2 and min(margins) >= 0):
         raise ConfigError(f"config.infer_cam.margins={margins}: must be (one class, two classes) in pixels")

@@ -17,7 +17,9 @@ from tests.helpers.networks import (
     narrow_variables,
     relative,
 )
+from tests.helpers.runs import tiny
 from wsss_jax.evaluation.sweep import ThresholdSweep
+from wsss_jax.methods import make_method
 from wsss_jax.methods.cpn import Cpn, loss_terms
 from wsss_jax.models.cpn import CpnNetwork, score_cpn
 from wsss_jax.ops.losses import multi_label_soft_margin
@@ -108,13 +110,18 @@ def maps_of(*views):
     return maps
 
 
-terms_jitted = jax.jit(loss_terms)
+terms_jitted = jax.jit(loss_terms, static_argnames="hard_share")
 
 
-def terms_of(maps, improved, rate=0.5, label=1.0):
+def terms_of(maps, improved, rate=0.5, label=1.0, **settings):
     rates = np.array([[1, rate, 1 - rate]], np.float32)
     return terms_jitted(
-        jnp.array(maps), jnp.array(improved), jnp.zeros((3, 2)), jnp.array([[label]]), jnp.array(rates)
+        jnp.array(maps),
+        jnp.array(improved),
+        jnp.zeros((3, 2)),
+        jnp.array([[label]]),
+        jnp.array(rates),
+        **settings,
     )
 
 
@@ -134,6 +141,22 @@ def test_terms_by_hand():
     assert terms["loss_cpcr1"] == pytest.approx(1, abs=1e-4)
     assert terms["loss_cpcr2"] == pytest.approx(1, abs=1e-4)
     assert terms["loss"] == pytest.approx(sum(x for name, x in terms.items() if name != "loss"), rel=1e-6)
+
+
+def test_all_of_cpcrs_errors_count_if_asked():
+    maps = maps_of([0, 0, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0])
+    # Of the picture above: (0, 0, 0.5, 0.5, 0) in the class and (1, 1, 1, 0.5, 1) in the background.
+    assert float(terms_of(maps, maps, hard_share=1.0)["loss_cpcr1"]) == pytest.approx(0.55, abs=1e-4)
+    # Half of the ten: four errors of 1, and one of the three of 0.5.
+    assert float(terms_of(maps, maps, hard_share=0.5)["loss_cpcr1"]) == pytest.approx(0.9, abs=1e-4)
+
+
+def test_the_configuration_decides_on_hard_examples_and_the_branchs_width():
+    method = make_method(tiny("cpn_voc", cpn__hard_share=0.6, cpn__branch_width=0.5), 20)
+    assert method.hard_share == 0.6
+    shapes = jax.eval_shape(method.network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    assert shapes["f8_3"]["kernel"].shape == (1, 1, 16, 32)  # the trunk is a 32nd as wide as published
+    assert shapes["f9"]["kernel"].shape == shapes["f10"]["kernel"].shape == (1, 1, 99, 96)
 
 
 def test_views_count_by_their_visible_share():

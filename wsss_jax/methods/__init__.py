@@ -55,8 +55,13 @@ def make_method(config: ConfigDict, num_classes: int) -> Method:
         return _sc_cam(config, num_classes)
     if config.method == "cpn":
         dropout = config.model.head_dropout
-        network = CpnNetwork(num_classes, head_dropout=dropout, **network_options(config))
-        return Cpn(network=network, frozen_blocks=frozen)
+        network = CpnNetwork(
+            num_classes,
+            head_dropout=dropout,
+            branch_width=config.cpn.branch_width,
+            **network_options(config),
+        )
+        return Cpn(network=network, frozen_blocks=frozen, hard_share=config.cpn.hard_share)
     if config.method == "infer_cam":
         return _infer_cam(config, num_classes)
     if config.method == "seam":

@@ -26,12 +26,17 @@ from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.ops.selection import hard_example_mean, max_onehot, min_pooling_loss
 
 _VIEWS = 3  # the image, with the drawn patches hidden, and with them alone
-_HARD = 0.2  # share of the errors that count in CPCR
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cpn(OneNetwork[CpnNetwork], Independent, InputSizeMaps):
-    """Trains one network on each image and its two complementary parts; it sees all three in one pass."""
+    """Trains one network on each image and its two complementary parts; it sees all three in one pass.
+
+    Attributes:
+      hard_share: share of CPCR's errors, of all positions and channels, that count.
+    """
+
+    hard_share: float = 0.2
 
     trained = "cpn"
     metrics = (
@@ -59,7 +64,7 @@ class Cpn(OneNetwork[CpnNetwork], Independent, InputSizeMaps):
         maps, improved = (resize_bilinear(x, size, align_corners=True) for x in scores[:2])
         kept = keep.mean((1, 2, 3))
         rates = jnp.stack([jnp.ones_like(kept), kept, 1 - kept], 1)
-        terms = loss_terms(maps, improved, scores.logits, batch["labels"], rates)
+        terms = loss_terms(maps, improved, scores.logits, batch["labels"], rates, self.hard_share)
         return terms["loss"], terms
 
     def _score(self, variables: Variables, views: jax.Array, keys: jax.Array | None) -> CpnScores:
@@ -87,7 +92,12 @@ class Cpn(OneNetwork[CpnNetwork], Independent, InputSizeMaps):
 
 
 def loss_terms(
-    maps: jax.Array, improved: jax.Array, logits: jax.Array, labels: jax.Array, rates: jax.Array
+    maps: jax.Array,
+    improved: jax.Array,
+    logits: jax.Array,
+    labels: jax.Array,
+    rates: jax.Array,
+    hard_share: float = 0.2,
 ) -> Metrics:
     """All terms by the names of `Cpn.metrics`, each a mean over images.
 
@@ -97,6 +107,7 @@ def loss_terms(
       logits: [B * 3, C + 1].
       labels: float32[B, C].
       rates: float32[B, 3], the visible share of each view.
+      hard_share: share of CPCR's errors that count, the largest of each image.
     """
     given = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=1)  # the background is always there
     of_views = jnp.repeat(given, _VIEWS, axis=0)
@@ -113,8 +124,8 @@ def loss_terms(
     # The background comes from maps that are weighted by the rate already, so it is stronger the less of the
     # picture is visible, as in CPN's code.
     fixed, fixed1, fixed2, rv1, rv2 = map(_with_background, (fixed, fixed1, fixed2, rv1, rv2))
-    loss_cpcr1 = hard_example_mean(jnp.abs(max_onehot(fixed - fixed1) - rv2), _HARD)
-    loss_cpcr2 = hard_example_mean(jnp.abs(max_onehot(fixed - fixed2) - rv1), _HARD)
+    loss_cpcr1 = hard_example_mean(jnp.abs(max_onehot(fixed - fixed1) - rv2), hard_share)
+    loss_cpcr2 = hard_example_mean(jnp.abs(max_onehot(fixed - fixed2) - rv1), hard_share)
 
     terms = (loss_cls, loss_rvmin, loss_tcp, loss_tcp_improved, loss_cpcr1, loss_cpcr2)
     return dict(zip(Cpn.metrics, (sum(terms[1:], terms[0]), *terms), strict=True))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from wsss_jax.models.layers import kaiming_init, wide_xavier_init, xavier_init
-from wsss_jax.models.resnet38 import STRIDE, OnResNet38
+from wsss_jax.models.resnet38 import STRIDE, OnResNet38, scaled_channels
 from wsss_jax.ops.correlation import correlate
 from wsss_jax.ops.resize import resize_valid, resized_mean
 from wsss_jax.ops.selection import max_onehot
@@ -38,6 +38,7 @@ class CpnNetwork(OnResNet38):
 
     num_classes: int  # C, without background
     head_dropout: float = 0.5
+    branch_width: float | None = None  # multiplier of the branch's channels; None is that of the trunk
 
     state_dict = "cpn"
     heads: ClassVar[tuple[str, ...]] = ("fc8", "f8_3", "f8_4", "f9", "f10")
@@ -65,7 +66,7 @@ class CpnNetwork(OnResNet38):
         """
         parts = [colours]
         for name, source, channels in (("f8_3", "conv4", 64), ("f8_4", "conv5", 128)):
-            conv = self._pointwise(self._channels(channels), kaiming_init, name)
+            conv = self._pointwise(self._branch_channels(channels), kaiming_init, name)
             feature = conv(jax.lax.stop_gradient(features[source]))
             parts.append(nn.relu(feature).astype(jnp.float32))
         return jnp.concatenate(parts, -1)
@@ -75,7 +76,7 @@ class CpnNetwork(OnResNet38):
         B, _, _, K = spread.shape
         shared = self._shared(side)
         regions = jnp.einsum("bhwk,bhwd->bkd", softmax_over_positions(spread, sizes), side)
-        f10 = self._pointwise(self._channels(192), wide_xavier_init, "f10")
+        f10 = self._pointwise(self._branch_channels(192), wide_xavier_init, "f10")
         keys = nn.relu(f10(regions[:, :, None]))
         # Not a transposition: CPN's code has [B, 192, C + 1] here and *reshapes* it, so that a key holds
         # channels of several classes. The published weights were trained with it.
@@ -85,8 +86,11 @@ class CpnNetwork(OnResNet38):
 
     def _shared(self, side: jax.Array) -> jax.Array:
         """What PCM compares, and what PRCM's queries are: float32[B, h, w, 192]."""
-        f9 = self._pointwise(self._channels(192), wide_xavier_init, "f9")
+        f9 = self._pointwise(self._branch_channels(192), wide_xavier_init, "f9")
         return f9(side).astype(jnp.float32)
+
+    def _branch_channels(self, published: int) -> int:
+        return scaled_channels(published, self.width if self.branch_width is None else self.branch_width)
 
 
 def normalised_maps(maps: jax.Array, sizes: jax.Array) -> jax.Array:

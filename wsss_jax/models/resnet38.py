@@ -133,7 +133,7 @@ class ResNet38(nn.Module):
         return {"conv3": features["b4"], "conv4": features["b5"], "conv5": features["b6"], "conv6": conv6}
 
     def _channels(self, published: int) -> int:
-        return _scaled(published, self.width)
+        return scaled_channels(published, self.width)
 
 
 class OnResNet38(nn.Module, kw_only=True):
@@ -174,8 +174,9 @@ class OnResNet38(nn.Module, kw_only=True):
         return Conv(features, 1, dtype=self.dtype, init=init, name=name)
 
     def _channels(self, published: int) -> int:
-        return _scaled(published, self.width)
+        return scaled_channels(published, self.width)
 
 
-def _scaled(published: int, width: float) -> int:
+def scaled_channels(published: int, width: float) -> int:
+    """A published count of channels times a width, at least 1."""
     return max(1, int(published * width))
