@@ -131,6 +131,8 @@ RECIPES = {
         "cpn.share": 0.5,
         "cpn.cells": (224, 448),
         "cpn.probability": 0.5,
+        "cpn.branch_width": 1.0,
+        "cpn.hard_share": 0.2,
         "eval.thresholds": tuple(i / 100 for i in range(20, 60)),
         "eval.absent_classes": "zero",  # section 15
         "eval.every_epochs": 0,
