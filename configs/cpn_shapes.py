@@ -22,8 +22,8 @@ def get_config() -> ConfigDict:
     c.optimizer.learning_rate = 0.001
     c.optimizer.new_layers = 10.0  # the branch that improves the maps starts fresh
     c.cpn.cells = (48, 96)  # as large, of crops of 96, as the published ones are of 448
-    # A fifth of VOC's 21 channels is as many maps as this of 7. With a fifth of 7 nearly all errors that count
-    # are the background's, and the loss raises the improved maps on the ground; docs/methods.md measures it.
+    # A fifth of VOC's 21 channels is as many maps as this of 7. Of a fifth of 7, nearly all errors that count
+    # are the background's, and the loss raises the improved maps on the ground: measured in docs/methods.md.
     c.cpn.hard_share = 0.2 * 21 / 7
     # CPN halves its maps.
     c.eval.thresholds = tuple(i / 100 for i in range(5, 50))
