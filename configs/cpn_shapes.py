@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     c.cpn.cells = (48, 96)  # as large, of crops of 96, as the published ones are of 448
     # A fifth of VOC's 21 channels is as many maps as this of 7. Of a fifth of 7, nearly all errors that count
     # are the background's, and the loss raises the improved maps on the ground: measured in docs/methods.md.
-    c.cpn.hard_share = 0.2 * 21 / 7
+    c.cpn.hard_share = 0.6
     # CPN halves its maps.
     c.eval.thresholds = tuple(i / 100 for i in range(5, 50))
     c.eval.fixed_threshold = 0.35

@@ -343,9 +343,9 @@ def test_bare_weights_give_the_maps_of_the_run_that_they_are_from(bare, model, i
     ],
 )
 def test_every_network_with_maps_is_known(tmp_path, config, state_dict, name, classes):
-    """Method, width, blocks, classes and sub-categories come from the names and shapes alone."""
+    """Method, widths, blocks, classes and sub-categories come from the names and shapes alone."""
     settings = ConfigDict(config.to_dict())
-    settings.method, settings.sc_cam.k = name, 3
+    settings.method, settings.sc_cam.k, settings.cpn.branch_width = name, 3, 0.5
     method = make_method(settings, classes)
     variables = narrow_variables(method)[method.trained]
     with (tmp_path / "a.pth").open("wb") as file:

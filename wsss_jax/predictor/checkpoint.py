@@ -28,6 +28,7 @@ METHODS = {
 _WITH_BACKGROUND = ("cpn", "infercam_seam")
 _SAME_NAMES = ("resnet38_cls", "cse_net_er")
 _PUBLISHED_CONV1A = 64  # channels
+_PUBLISHED_F9 = 192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,8 @@ def _from_weights(variables: dict[str, Any], source: str, bare: BareFile) -> Loa
         config.sc_cam.k = max(1, params["fc8_200"]["kernel"].shape[-1] // max(1, count))
     else:
         count = params["fc8"]["kernel"].shape[-1] - (network in _WITH_BACKGROUND)
+    if network == "cpn":
+        config.cpn.branch_width = params["f9"]["kernel"].shape[-1] / _PUBLISHED_F9
     classes = _class_names(count, bare.class_names, source)
     method = _made(config, classes, variables, source)
     about = f"{network} from {source}, {count} classes{_guesses(network, bare)}"
