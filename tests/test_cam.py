@@ -64,10 +64,11 @@ def save(folder, method, settings, step, seed, score, **changes):
         "epochs": 1.0,
         **changes,
     }
-    checkpoints = Checkpoints(folder)
     variables = narrow_variables(method, seed)[method.trained]
-    checkpoints.save(step, variables, {"count": np.zeros(1)}, meta, score)
-    checkpoints.close()
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(step, variables, {"count": np.zeros(1)}, meta)
+        if score is not None:
+            checkpoints.score(step, score)
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,12 @@ PACKAGE = ROOT / "wsss_jax"
 # From the bottom upwards: a part may import itself and those in lines above its own.
 ORDER = (
     ("errors",),
-    ("commandline", "config", "experiments", "files", "interrupt", "progress"),
+    ("commandline", "config", "experiments", "files", "folder_lock", "interrupt", "progress"),
     ("data", "weights"),
     ("ops",),
     ("models",),
     ("method", "sharding"),
+    ("hosts",),
     ("training", "inference", "evaluation"),
     ("refine",),
     ("methods", "report"),

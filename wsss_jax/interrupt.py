@@ -4,6 +4,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 from wsss_jax.errors import Interrupted
 
@@ -32,12 +33,28 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def ask_to_stop(number: int) -> None:
+    """Asks as a signal would, here one that another host has received."""
+    global _requested
+    _requested = _requested or number
+
+
 def stop_requested() -> bool:
     """Whether a signal has asked to stop."""
     return bool(_requested)
 
 
+def signal_received() -> int:
+    """The number of the signal that has asked to stop, 0 if none has."""
+    return _requested
+
+
 def stop_here(saved: str) -> None:
     """Raises Interrupted if a stop was asked for; `saved` says how far the work is."""
     if _requested:
-        raise Interrupted(f"{saved}; give the same command again to go on", _requested)
+        stop(saved)
+
+
+def stop(saved: str) -> NoReturn:
+    """Raises Interrupted; `saved` says how far the work is."""
+    raise Interrupted(f"{saved}; give the same command again to go on", _requested or signal.SIGTERM)

@@ -47,11 +47,10 @@ def affinity_checkpoint(folder):
 
     config = defaults()
     config.model.update({"width": 1 / 32, "blocks": (0, 0, 0, 0)})
-    checkpoints = Checkpoints(folder)
     variables = fresh_variables(affinity_net(config).network, 0)
     meta = {"network": "affinity", "config": config.to_json_best_effort()}
-    checkpoints.save(1, variables, {"optimizer": np.zeros(1)}, meta)
-    checkpoints.close()
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, variables, {"optimizer": np.zeros(1)}, meta)
     return f"--affinity={folder}"
 
 

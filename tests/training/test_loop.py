@@ -1,5 +1,6 @@
 """The loop: going on where it was, stopping when asked, and not hiding a NaN."""
 
+import dataclasses
 import itertools
 import json
 
@@ -11,7 +12,7 @@ from tests.helpers.networks import narrow_batch, narrow_cam, narrow_variables, r
 from wsss_jax import interrupt
 from wsss_jax.errors import CheckpointError, Interrupted, RunError
 from wsss_jax.sharding import data_mesh
-from wsss_jax.training.checkpoints import Checkpoints, best_step, steps
+from wsss_jax.training.checkpoints import Checkpoints, Restored, best_step, restore, steps
 from wsss_jax.training.loop import Plan, Trainer
 from wsss_jax.training.metrics import MetricWriter, log_interval, read_lines
 from wsss_jax.training.optimizer import polynomial_sgd
@@ -34,15 +35,12 @@ def batches(start):
 
 def train(folder, settings=None, evaluate=None, feed=batches, method=METHOD, seed=0):
     """One process of a training run; returns the trainer."""
-    checkpoints = Checkpoints(folder / "checkpoints")
-    trainer = Trainer(method, optimizer, settings or plan(), data_mesh(jax.devices()[:1]), checkpoints)
-    try:
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        trainer = Trainer(method, optimizer, settings or plan(), data_mesh(jax.devices()[:1]), checkpoints)
         step = trainer.start(narrow_variables(method, seed), checkpoints.newest())
         writer = MetricWriter(folder, step)
         trainer.run(feed(step), writer, evaluate)
         return trainer
-    finally:
-        checkpoints.close()
 
 
 def stopping_at(monkeypatch, step):
@@ -95,17 +93,64 @@ def test_evaluation_picks_the_best_checkpoint_and_stop_skips_it(tmp_path):
     assert steps(tmp_path / "checkpoints") == [3, 9, 12]  # the best, and the newest two
 
 
-def test_an_epoch_that_a_signal_left_unscored_is_scored_on_return(tmp_path, monkeypatch):
-    scores = {1: 0.8, 2: 0.3, 3: 0.2, 4: 0.1}
+SCORES = {1: 0.8, 2: 0.3, 3: 0.2, 4: 0.1}
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+@pytest.mark.parametrize("how", ["signal", "kill"])
+def test_an_epoch_whose_evaluation_was_cut_short_is_scored_on_return(tmp_path, monkeypatch, how, epoch):
+    """The weights of the epoch are there, whatever ends the evaluation; then the best step is the same."""
+
+    class Killed(BaseException):
+        """Nothing handles it, as nothing handles kill -9."""
+
+    def cut_short(_, now):
+        if now < epoch:
+            return SCORES[now]
+        assert steps(tmp_path / "checkpoints")[-1] >= 3 * (epoch - 1)
+        if how == "kill":
+            raise Killed
+        monkeypatch.setattr(interrupt, "_requested", True)
+
     settings = plan(total_epochs=4, evaluate_every=1)
-    with pytest.raises(Interrupted, match="saved at step 3"):
-        train(tmp_path, settings, lambda _, epoch: scores[epoch], feed=stopping_at(monkeypatch, 4))
-    assert best_step(tmp_path / "checkpoints") == 3
+    with pytest.raises(Interrupted if how == "signal" else Killed):
+        train(tmp_path, settings, cut_short)
+    assert steps(tmp_path / "checkpoints")[-1] == 3 * epoch
     monkeypatch.setattr(interrupt, "_requested", False)
     evaluated = []
-    train(tmp_path, settings, lambda _, epoch: evaluated.append(epoch) or scores[epoch])
+    train(tmp_path, settings, lambda _, epoch: evaluated.append(epoch) or SCORES[epoch])
+    assert evaluated == [e for e in SCORES if e >= epoch]
+    assert steps(tmp_path / "checkpoints") == [3, 9, 12] and best_step(tmp_path / "checkpoints") == 3
+
+
+def test_a_signal_before_the_evaluation_leaves_it_for_the_return(tmp_path, monkeypatch):
+    settings = plan(total_epochs=4, evaluate_every=1)
+    with pytest.raises(Interrupted, match="saved at step 3"):
+        train(tmp_path, settings, lambda _, epoch: SCORES[epoch], feed=stopping_at(monkeypatch, 4))
+    monkeypatch.setattr(interrupt, "_requested", False)
+    evaluated = []
+    train(tmp_path, settings, lambda _, epoch: evaluated.append(epoch) or SCORES[epoch])
     assert evaluated == [1, 2, 3, 4]
     assert steps(tmp_path / "checkpoints") == [3, 9, 12] and best_step(tmp_path / "checkpoints") == 3
+
+
+def test_a_last_epoch_without_its_score_is_not_done():
+    settings = plan(evaluate_every=1)
+    last = Restored(6, {}, {}, None, {})
+    assert not settings.done(last) and settings.done(dataclasses.replace(last, score=0.5))
+    assert plan().done(last) and not plan().done(dataclasses.replace(last, step=3))
+
+
+def test_an_error_tells_and_keeps_the_step_that_was_being_saved(tmp_path):
+    """The step before the failure was not on disk yet when it came."""
+
+    def feed(start):
+        for i, batch in enumerate(batches(start), start):
+            yield {**batch, "labels": batch["labels"] * np.float32(np.nan)} if i == 3 else batch
+
+    with pytest.raises(RunError, match=r"the last good checkpoint is step 3 in"):
+        train(tmp_path, plan(log_every=1), feed=feed)
+    assert restore(tmp_path / "checkpoints" / "3").step == 3
 
 
 def test_a_nan_stops_with_the_steps_and_the_last_good_checkpoint(tmp_path):

@@ -14,6 +14,7 @@ from wsss_jax import __version__, weights
 from wsss_jax.convert.orbax_files import write_tree
 from wsss_jax.convert.source import Source
 from wsss_jax.errors import CheckpointError
+from wsss_jax.weights.digests import sealed
 from wsss_jax.weights.mapping import Variables
 from wsss_jax.weights.npz_files import write_npz
 from wsss_jax.weights.safetensors_files import write_safetensors
@@ -80,7 +81,7 @@ def _upload(staged: Path, target: epath.Path) -> None:
 def _write_orbax(path: Path, variables: Variables, source: Source) -> None:
     """The folder that `training.checkpoints.restore` reads."""
     digest = write_tree(path / "variables", variables, np.float32)
-    meta = {"step": 0, "score": None, "digest": {"variables": digest}, **_facts(source, source.sha256)}
+    meta = sealed({"step": 0, "digest": {"variables": digest}, **_facts(source, source.sha256)})
     (path / "meta").mkdir()
     (path / "meta" / "metadata").write_text(json.dumps(meta, indent=2) + "\n")
 

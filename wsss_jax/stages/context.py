@@ -116,7 +116,7 @@ def look_into(config: ConfigDict, workdir: str | Path) -> Run:
     _ = run.method, run.source  # for what they refuse
     if chosen == "auto":
         _check_part(run)
-    if run.layout.config.exists():
+    if run.layout.config.exists() and run.layout.holds_results():
         remedy = "delete it, and give the settings that the run was made with: they are written anew"
         _check_same(read_json(run.layout.config, remedy), dict(_plain(config)), run.layout)
     return run

@@ -51,4 +51,5 @@ def _meet_other_hosts() -> None:
     """
     given = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     count, number = (None if text is None else int(text) for text in given)
+    jax.config.update("jax_enable_preemption_service", False)  # `wsss_jax.hosts` does what it is for
     jax.distributed.initialize(num_processes=count, process_id=number)

@@ -19,6 +19,7 @@ from wsss_jax.refine.energies import binarised
 from wsss_jax.report.overlay import cam_overlay
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.context import Run, given_classes
+from wsss_jax.stages.layout import holds_results
 from wsss_jax.stages.networks import result_variables
 
 
@@ -111,7 +112,7 @@ def record_in(folder: Path, settings: dict[str, Any], what: str, flag: str = "--
       RunError: the folder holds things of other settings; the message names those that differ.
     """
     path = folder / "settings.json"
-    if path.exists():
+    if path.exists() and holds_results(folder):
         before = made_with(folder)
         differing = [key for key in settings if before.get(key) != settings[key]]
         if differing:

@@ -26,6 +26,12 @@ class Layout:
         """Versions and devices, and every start: command, commit, date, duration, end; see `manifest`."""
         return self.workdir / "manifest.json"
 
+    def holds_results(self) -> bool:
+        """Whether a stage has made anything here: what only tells of the run does not count, nor does the
+        classifier's own run, nor what a kill left half-written."""
+        own = (p for p in self.workdir.glob("*") if p not in (self.config, self.manifest, self.logs))
+        return any(holds_results(p) for p in own if p != self.classifier)
+
     @property
     def logs(self) -> Path:
         """train.jsonl, log.txt and TensorBoard's events."""
@@ -128,6 +134,14 @@ class Layout:
     def metrics(self, stage: str, split: str) -> Path:
         """Scores of a stage."""
         return self.all_metrics / f"{stage}_{split_name(split)}.json"
+
+
+def holds_results(path: Path) -> bool:
+    """Whether a path is or holds a file other than a hidden or half-written one and settings.json, which only
+    tells how the files beside it are made."""
+    if path.name == "settings.json" or path.name.startswith(".") or ".orbax-checkpoint-tmp" in path.name:
+        return False
+    return path.is_file() or any(holds_results(inside) for inside in path.glob("*"))
 
 
 def alpha_name(alpha: float) -> str:

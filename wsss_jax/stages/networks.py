@@ -15,7 +15,15 @@ from wsss_jax.methods import affinity_net
 from wsss_jax.methods.affinity import Affinity
 from wsss_jax.stages.context import Run, require
 from wsss_jax.stages.samples import recipe
-from wsss_jax.training.checkpoints import Restored, best_step, digest, restore, steps
+from wsss_jax.training.checkpoints import (
+    Restored,
+    best_first,
+    best_step,
+    digest,
+    restore,
+    restore_first,
+    steps,
+)
 from wsss_jax.training.initial import calibrate, fresh_variables, variable_shapes
 from wsss_jax.weights import add_background, check_against, load_foreign, take_fresh
 from wsss_jax.weights.networks import NETWORKS
@@ -67,10 +75,11 @@ def result_variables(run: Run) -> tuple[Variables, str]:
         run.say(f"weights: {choice}")
         return {method.trained: variables}, digest(variables)
     folder = run.layout.checkpoints(method.trained)
-    step = _chosen_step(folder, choice)
-    restored = restore(folder / str(step))
-    check_against(restored.variables, variable_shapes(network), source=str(folder / str(step)))
-    run.say(f"weights: {method.trained} of step {step} ({choice}, {restored.meta['epochs']:g} epochs)")
+    restored = _chosen(run, folder, choice)
+    check_against(restored.variables, variable_shapes(network), source=str(folder / str(restored.step)))
+    run.say(
+        f"weights: {method.trained} of step {restored.step} ({choice}, {restored.meta['epochs']:g} epochs)"
+    )
     return {method.trained: restored.variables}, restored.meta["digest"]["variables"]
 
 
@@ -204,15 +213,17 @@ def step_folder(path: str | Path) -> epath.Path:
     return folder / str(step)
 
 
-def _chosen_step(folder: Path, choice: str) -> int:
+def _chosen(run: Run, folder: Path, choice: str) -> Restored:
+    """The checkpoint that `cam.checkpoint` names; of 'best' and 'last', the first sound one."""
     saved = steps(folder)
     if not saved:
         raise RunError(f"{folder}: nothing is trained yet; run the stage train first (--stages=train,...)")
-    if choice == "last":
-        return saved[-1]
-    if choice == "best":
-        step = best_step(folder)
-        return saved[-1] if step is None else step
-    if not choice.isdigit() or int(choice) not in saved:
+    if choice in ("best", "last"):
+        order = best_first(folder, run.say) if choice == "best" else saved[::-1]
+        restored = restore_first(folder, order, run.say)
+        if restored is None:
+            raise CheckpointError(f"{folder}: no checkpoint is sound; run the stage train again")
+        return restored
+    if int(choice) not in saved:
         raise RunError(f"config.cam.checkpoint={choice!r}: choose best, last, a path, or a step of {saved}")
-    return int(choice)
+    return restore(folder / choice)

@@ -1,15 +1,17 @@
 """From a configuration to its stages, in their order."""
 
+import contextlib
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from wsss_jax.errors import ConfigError
-from wsss_jax.interrupt import stop_on_signals
+from wsss_jax.errors import ConfigError, Interrupted
+from wsss_jax.folder_lock import locked
+from wsss_jax.hosts import any_host, together
+from wsss_jax.interrupt import stop, stop_on_signals
 from wsss_jax.stages import manifest
 from wsss_jax.stages.baseline import baseline, eval_both
 from wsss_jax.stages.checks import check_start
@@ -75,7 +77,8 @@ def run_stages(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | 
       Interrupted: a signal asked to stop; all work so far is saved.
     """
     configure_jax(config)
-    with stop_on_signals():
+    log = Path(workdir).expanduser().absolute() / "logs" / f"host_{jax.process_index()}.txt"
+    with stop_on_signals(), together(log):
         check_before(config, workdir, stages)
         run_stages_of(config, workdir, stages)
 
@@ -88,16 +91,17 @@ def check_before(config: ConfigDict, workdir: str | Path, stages: Sequence[str] 
 
 
 def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None) -> None:
-    """Runs the stages in one folder."""
+    """Runs the stages in one folder, which no other program may use meanwhile."""
     learning = [stage for stage in stages or () if stage in _OF_AFFINITY]
     if learning and config.refinement != "random_walk" and config.dataset.infer_split == "auto":
         raise ConfigError(
             f"--stages={learning[0]}: give --config.refinement=random_walk too, so that every stage takes "
             f"the CAMs of {config.dataset.train_split!r}, or choose others by --config.dataset.infer_split"
         )
-    run = open_run(config, workdir)
-    with recorded(run):
-        run_opened(run, stages)
+    with locked(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
+        run = open_run(config, workdir)
+        with recorded(run):
+            run_opened(run, stages)
 
 
 def run_opened(run: Run, stages: Sequence[str] | None) -> None:
@@ -106,10 +110,20 @@ def run_opened(run: Run, stages: Sequence[str] | None) -> None:
         run.say(f"== {stage} ({run.layout.workdir.name})")
         if jax.process_index() == 0:
             manifest.keep_time(run.layout.manifest)
+        _run_stage(run, stage)
+
+
+def _run_stage(run: Run, stage: str) -> None:
+    """Hosts meet after each stage, since the next one reads what all of them wrote; where one was asked to
+    stop, all stop there."""
+    try:
         if jax.process_index() == 0 or stage in _ON_ALL_HOSTS:
             VARIANTS.get(run.config.method, {}).get(stage, STAGES[stage])(run)
-        if jax.process_count() > 1:  # the next stage reads what all of them wrote
-            multihost_utils.sync_global_devices(f"{run.layout.workdir} {stage}")
+    except Interrupted:
+        any_host(True)
+        raise
+    if any_host(False):
+        stop(f"{stage} was stopped on another host")
 
 
 def checked_stages(run: Run, stages: Sequence[str] | None) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """Stage `train`: the method's network, from its initial weights to its last epoch."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -95,33 +96,34 @@ def train(run: Run) -> None:
 
 def run_training(run: Run, training: Training) -> None:
     """Trains or goes on training; does nothing if the last epoch is saved already."""
-    config, method, plan = run.config, training.method, training.plan
-    checkpoints = Checkpoints(run.layout.checkpoints(method.trained))
-    restored = checkpoints.newest(run.say)
-    if restored is not None and restored.step >= plan.total_steps:
-        run.say(f"{plan.stage}: done already, {restored.step} steps")
-        return checkpoints.close()
-    optimizer = functools.partial(_optimizer, run, training)
-    trainer = Trainer(method, optimizer, plan, run.mesh, checkpoints)
-    step = trainer.start(training.start(restored), restored)
-    epochs = f"{plan.total_epochs} epochs of {plan.steps_per_epoch} steps"
-    run.say(f"{plan.stage}: {len(training.ids)} images, {epochs}, from step {step}")
-    writer = MetricWriter(training.logs, step, config.log.tensorboard)
-    loader = BatchLoader(
+    plan = training.plan
+    with Checkpoints(run.layout.checkpoints(training.method.trained)) as checkpoints:
+        restored = checkpoints.newest(run.say)
+        if restored is not None and plan.done(restored):
+            return run.say(f"{plan.stage}: done already, {restored.step} steps")
+        optimizer = functools.partial(_optimizer, run, training)
+        trainer = Trainer(training.method, optimizer, plan, run.mesh, checkpoints)
+        step = trainer.start(training.start(restored), restored)
+        epochs = f"{plan.total_epochs} epochs of {plan.steps_per_epoch} steps"
+        run.say(f"{plan.stage}: {len(training.ids)} images, {epochs}, from step {step}")
+        writer = MetricWriter(training.logs, step, run.config.log.tensorboard)
+        with contextlib.closing(writer), _loader(run, training, step) as loader:
+            trainer.run(loader, writer, training.evaluate() if training.evaluate else None)
+
+
+def _loader(run: Run, training: Training, step: int) -> BatchLoader:
+    """This process's parts of the batches from a step on."""
+    return BatchLoader(
         training.sample,
         training.ids,
-        batch_size=plan.batch_size // jax.process_count(),
-        seed=config.seed,
+        batch_size=training.plan.batch_size // jax.process_count(),
+        seed=run.config.seed,
         start_batch=step,
-        workers=config.loader.workers,
-        threads=config.loader.threads,
+        workers=run.config.loader.workers,
+        threads=run.config.loader.threads,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    with loader:
-        trainer.run(loader, writer, training.evaluate() if training.evaluate else None)
-    writer.close()
-    checkpoints.close()
 
 
 def describe(run: Run, method: Learner) -> dict[str, Any]:

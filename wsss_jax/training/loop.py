@@ -6,18 +6,18 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from wsss_jax.errors import CheckpointError, RunError
-from wsss_jax.interrupt import stop_here, stop_requested
+from wsss_jax.hosts import StopVotes, any_host
+from wsss_jax.interrupt import stop
 from wsss_jax.method import Learner, Variables
 from wsss_jax.progress import Progress
 from wsss_jax.sharding import put_batch, replicated
@@ -50,6 +50,16 @@ class Plan:
     def total_steps(self) -> int:
         """Steps of the whole training."""
         return self.steps_per_epoch * self.total_epochs
+
+    def evaluated_at(self, step: int) -> bool:
+        """Whether so many steps end an epoch that is to be evaluated."""
+        epochs, rest = divmod(step, self.steps_per_epoch)
+        return bool(self.evaluate_every and epochs) and not rest and epochs % self.evaluate_every == 0
+
+    def done(self, restored: Restored) -> bool:
+        """Whether nothing is left to train or to evaluate."""
+        unscored = self.evaluated_at(restored.step) and restored.score is None
+        return restored.step >= self.total_steps and not unscored
 
 
 class Trainer:
@@ -89,7 +99,7 @@ class Trainer:
             state
         )
         self._frozen = jax.device_put(frozen, replicated(self._mesh))
-        self._scored = restored is None or restored.meta.get("score") is not None
+        self._scored = restored is None or restored.score is not None
         self._step = make_train_step(self._method, optimizer, self._plan.steps_per_epoch, self._mesh)
         return int(self._state.step)
 
@@ -114,15 +124,16 @@ class Trainer:
         Args:
           batches: this process's parts of the batches, from the step at which training goes on.
           writer: receives a line every `log_every` steps.
-          evaluate: given variables and epochs done, returns a score by which the best checkpoint is chosen.
+          evaluate: given variables and epochs done, returns a score by which the best checkpoint is chosen;
+            None if a signal asked to stop before it was done.
 
         Raises:
           RunError: the loss is no longer finite.
           Interrupted: a signal asked to stop; the step is saved.
         """
-        plan, step = self._plan, int(self._state.step)
-        if step and step % plan.steps_per_epoch == 0 and not self._scored:
-            self._score_now(step, evaluate)
+        plan, step, votes = self._plan, int(self._state.step), StopVotes(self._mesh)
+        if not self._scored:  # a signal or a kill left no time for it
+            self._evaluate(step, evaluate)
         line = Progress(plan.stage, plan.total_steps, step, "steps")
         clock = _Clock(plan.batch_size, step)
         for batch in _ahead(itertools.islice(batches, plan.total_steps - step), self._put):
@@ -135,48 +146,47 @@ class Trainer:
                     step, {"epoch": (step - 1) // plan.steps_per_epoch, **values, "images_per_second": rate}
                 )
                 line.update(step, _describe(values, rate))
-            stop = self._agreed_to_stop(step)
-            if step % plan.steps_per_epoch == 0:
-                self._end_of_epoch(step, None if stop else evaluate)
-            elif stop or (plan.save_every and step % plan.save_every == 0):
+            stopping = votes.agreed()
+            if stopping or step % (plan.save_every or plan.steps_per_epoch) == 0 or self._ends_epoch(step):
                 self.save(step)
-            if stop:
-                self._checkpoints.wait()
-                stop_here(f"training is saved at step {step} of {plan.total_steps}")
+            if stopping:
+                self._stop(step)
+            self._evaluate(step, evaluate)
         line.end()
         self._checkpoints.wait()
 
-    def save(self, step: int, score: float | None = None) -> None:
+    def save(self, step: int) -> None:
         """Saves the state unless it is broken."""
         self._check_finite(step, self._state.totals)
         if not bool(_all_finite(self._state.trainable)):
             raise RunError(self._not_finite("weights", step))
         variables = merge(self._state.trainable, self._frozen)[self._method.trained]
         meta = {**self._plan.meta, "epochs": step / self._plan.steps_per_epoch}
-        self._checkpoints.save(step, variables, _extra(self._state), meta, score)
+        self._checkpoints.save(step, variables, _extra(self._state), meta)
 
-    def _end_of_epoch(self, step: int, evaluate: Callable[[Variables, int], float | None] | None) -> None:
-        self._check_finite(step, self._state.totals)
-        score = None
-        if evaluate is not None and self._evaluation_due(step):
-            score = evaluate(self.variables, step // self._plan.steps_per_epoch)
-        self.save(step, score)
+    def _ends_epoch(self, step: int) -> bool:
+        return step % self._plan.steps_per_epoch == 0
 
-    def _score_now(self, step: int, evaluate: Callable[[Variables, int], float | None] | None) -> None:
-        """Evaluates an epoch at whose end a signal left no time for it, so that the best one is the same."""
-        if evaluate is not None and self._evaluation_due(step):
-            self._checkpoints.forget(step)
-            self._end_of_epoch(step, evaluate)
+    def _evaluate(self, step: int, evaluate: Callable[[Variables, int], float | None] | None) -> None:
+        """Scores an epoch that is to be evaluated, after its weights are saved: whatever happens meanwhile,
+        they are there."""
+        if evaluate is None or not self._plan.evaluated_at(step):
+            return
+        score = evaluate(self.variables, step // self._plan.steps_per_epoch)
+        if any_host(score is None):
+            self._stop(step)
+        elif score is not None:
+            self._checkpoints.score(step, score)
 
-    def _evaluation_due(self, step: int) -> bool:
-        every = self._plan.evaluate_every
-        return bool(every) and step // self._plan.steps_per_epoch % every == 0
+    def _stop(self, step: int) -> NoReturn:
+        self._checkpoints.wait()
+        stop(f"training is saved at step {step} of {self._plan.total_steps}")
 
     def _put(self, batch: Mapping[str, np.ndarray]) -> Batch:
         return put_batch(batch, self._mesh, self._plan.accumulation)
 
     def _log(self, step: int) -> dict[str, float]:
-        """Means since the last log line; this is the only place where the host waits for the devices."""
+        """Means since the last log line; for them the host waits for the devices."""
         totals = self._check_finite(step, self._state.totals)
         count = step - self._last_logged(step)
         self._state = self._state.replace(totals=jax.tree.map(jnp.zeros_like, self._state.totals))
@@ -193,7 +203,7 @@ class Trainer:
         return values
 
     def _not_finite(self, what: str, step: int) -> str:
-        saved = self._checkpoints.saved_steps()
+        saved = self._checkpoints.on_disk()
         good = (
             f"the last good checkpoint is step {saved[-1]} in {self._checkpoints.folder}"
             if saved
@@ -203,14 +213,6 @@ class Trainer:
             f"{what} became infinite or NaN between steps {self._last_logged(step)} and {step}; {good}; "
             f"lower --config.{self._plan.rate_key} or look at the images of these steps"
         )
-
-    def _agreed_to_stop(self, step: int) -> bool:
-        """Processes may receive a signal at different steps; they compare notes at every log line."""
-        if jax.process_count() == 1:
-            return stop_requested()
-        if step % self._plan.log_every:
-            return False
-        return bool(multihost_utils.process_allgather(np.asarray(stop_requested())).any())
 
 
 class _Clock:
