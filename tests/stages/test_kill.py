@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.networks import relative
 from tests.helpers.runs import ROOT, as_flags, load, tiny
-from wsss_jax.training.checkpoints import restore, steps
+from wsss_jax.training.checkpoints import best_step, restore, steps
 from wsss_jax.training.metrics import read_lines
 
 # Many short steps and batches, so that a signal meets one in the middle.
@@ -24,10 +24,19 @@ CONFIG = tiny(
     cam__batch_size=1,
     cam__max_buckets=1,
 )
+# Every stage of the longest chain, with evaluations while training.
+CHAIN = tiny(
+    "cam_shapes",
+    refinement="random_walk",
+    eval__every_epochs=1,
+    checkpoint__every_steps=2,
+    log__every_steps=1,
+    cam__batch_size=1,
+)
 
 
-def command(folder):
-    flags = as_flags(CONFIG, load("cam_shapes"))
+def command(folder, config=CONFIG):
+    flags = as_flags(config, load("cam_shapes"))
     return [
         sys.executable,
         "-m",
@@ -38,9 +47,9 @@ def command(folder):
     ]
 
 
-def start(folder):
+def start(folder, config=CONFIG):
     return subprocess.Popen(
-        command(folder),
+        command(folder, config),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -62,8 +71,9 @@ def logged(folder):
     return len(read_lines(folder / "logs/train.jsonl"))
 
 
-def finish(folder):
-    done = subprocess.run(command(folder), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+def finish(folder, config=CONFIG):
+    line = command(folder, config)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -84,12 +94,12 @@ def assert_same_result(folder, undisturbed):
         assert relative(a, b) < 1e-5 if np.abs(b).max() else not np.abs(a).max()
     names = {p.relative_to(undisturbed) for p in undisturbed.rglob("*") if p.is_file()}
     found = {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()}
-    stable = {p for p in names if p.parts[0] in ("cam", "metrics", "report")}
+    stable = {p for p in names if p.parts[0] in ("cam", "crf", "pseudo", "metrics", "report")}
     assert stable <= found and not [p for p in found if p.name.endswith(".tmp")]
     for path in stable:
         if path.suffix == ".npz":
             with np.load(folder / path) as a, np.load(undisturbed / path) as b:
-                assert all(np.allclose(a[key], b[key], rtol=1e-4, atol=1e-5) for key in ("keys", "cam"))
+                assert all(np.allclose(a[key], b[key], rtol=1e-4, atol=1e-5) for key in a.files)
 
 
 def leaves(tree):
@@ -141,3 +151,29 @@ def test_cam_files_of_two_undisturbed_runs_are_bitwise_equal(tmp_path, undisturb
     finish(tmp_path / "run")
     for path in (undisturbed / "cam/val").glob("*.npz"):
         assert (tmp_path / "run/cam/val" / path.name).read_bytes() == path.read_bytes()
+
+
+def events(folder):
+    """Files and lines of the logs: what grows while a run goes on."""
+    lines = sum(len(p.read_text().splitlines()) for p in folder.glob("logs/**/*.*"))
+    return lines + sum(len(files) for _, _, files in os.walk(folder))
+
+
+@pytest.mark.slow
+def test_killed_at_random_in_all_stages(tmp_path):
+    """Three kills per seed; more seeds by WSSS_JAX_KILL_SEEDS=0,1,2."""
+    finish(tmp_path / "undisturbed", CHAIN)
+    total = events(tmp_path / "undisturbed")
+    for seed in map(int, os.environ.get("WSSS_JAX_KILL_SEEDS", "0").split(",")):
+        folder = tmp_path / str(seed)
+        for count in sorted(np.random.default_rng(seed).integers(1, total, 3)):
+            process = start(folder, CHAIN)
+            while process.poll() is None and events(folder) < count:
+                time.sleep(0.005)
+            process.kill()
+            process.communicate()
+        finish(folder, CHAIN)
+        assert_same_result(folder, tmp_path / "undisturbed")
+        for network in ("classifier", "affinity"):
+            ours, wanted = (f / "checkpoints" / network for f in (folder, tmp_path / "undisturbed"))
+            assert (steps(ours), best_step(ours)) == (steps(wanted), best_step(wanted))

@@ -13,6 +13,7 @@ from tests.helpers.voc import make_voc, write_annotation
 from wsss_jax.data.shapes import Shapes
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
 from wsss_jax.files import unsealed
+from wsss_jax.stages.layout import Layout
 from wsss_jax.stages.run import run_stages_of
 
 
@@ -88,6 +89,39 @@ def test_another_configuration_may_not_use_the_folder(finished):
         ConfigError, match=r"made with config.optimizer.learning_rate=.*now it is 0.5.*--workdir"
     ):
         run_stages_of(config, folder, ["train"])
+
+
+def test_a_run_that_made_nothing_does_not_bind_its_folder(tmp_path):
+    """The remedies that its message gives work in the same folder."""
+    with pytest.raises(ConfigError, match=r"--config.batch_size=8"):
+        run_stages_of(tiny("cam_shapes", batch_size=9), tmp_path, ["train"])
+    with pytest.raises(
+        RunError, match="infinite or NaN.*none is saved yet; lower --config.optimizer.learning_rate"
+    ):
+        run_stages_of(tiny("cam_shapes", optimizer__learning_rate=1e30), tmp_path, ["train"])
+    run_stages_of(tiny("cam_shapes", total_epochs=1), tmp_path, ["train"])
+    with pytest.raises(ConfigError, match=r"made with config.batch_size=8, and now it is 16"):
+        run_stages_of(tiny("cam_shapes", total_epochs=1, batch_size=16), tmp_path, ["train"])
+
+
+def test_what_binds_a_folder(tmp_path):
+    layout = Layout(tmp_path)
+    nothing = (
+        "config.json",
+        "manifest.json",
+        ".lock",
+        "logs/train.jsonl",
+        "cam/val/settings.json",
+        "cam/val/.a.tmp",
+        "checkpoints/er/3.orbax-checkpoint-tmp/meta/metadata",
+        "classifier/checkpoints/classifier/3/meta/metadata",
+    )
+    for name in nothing:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert not layout.holds_results() and Layout(tmp_path / "classifier").holds_results()
+    (tmp_path / "cam/val/a.npz").write_text("")
+    assert layout.holds_results()
 
 
 def test_cams_of_other_settings_are_not_mixed(finished):

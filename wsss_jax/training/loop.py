@@ -204,14 +204,13 @@ class Trainer:
 
     def _not_finite(self, what: str, step: int) -> str:
         saved = self._checkpoints.on_disk()
-        good = (
-            f"the last good checkpoint is step {saved[-1]} in {self._checkpoints.folder}"
-            if saved
-            else "none is saved yet"
-        )
+        good, remedy = "none is saved yet", f"lower --config.{self._plan.rate_key}"
+        if saved:
+            good = f"the last good checkpoint is step {saved[-1]} in {self._checkpoints.folder}"
+            remedy += " with another --workdir"
+        between = f"between steps {self._last_logged(step)} and {step}"
         return (
-            f"{what} became infinite or NaN between steps {self._last_logged(step)} and {step}; {good}; "
-            f"lower --config.{self._plan.rate_key} or look at the images of these steps"
+            f"{what} became infinite or NaN {between}; {good}; {remedy} or look at the images of these steps"
         )
 
 
