@@ -25,18 +25,17 @@ with locked({str(tmp_path / "run")!r}):
     assert process.stdout.readline() == "locked\n"
     yield process
     process.kill()
-    process.communicate()
+    process.wait()
+    process.stdout.close()
 
 
 def test_a_second_program_is_told_of_the_first_and_kill_9_gives_the_lock_back(tmp_path, holder):
-    with pytest.raises(
-        RunError, match=rf"run is in use by process {holder.pid} on \S+ since .*--workdir"
-    ) as error:
-        with locked(tmp_path / "run"):
-            pytest.fail("two programs hold the lock")
+    held = rf"run is in use by process {holder.pid} on \S+ since .*--workdir"
+    with pytest.raises(RunError, match=held) as error, locked(tmp_path / "run"):
+        pytest.fail("two programs hold the lock")
     assert "\n" not in str(error.value)
     holder.send_signal(signal.SIGKILL)
-    holder.communicate()
+    holder.wait()
     assert (tmp_path / "run/.lock").exists()  # what it left behind is ignored
     with locked(tmp_path / "run"):
         assert f"process {os.getpid()} " in (tmp_path / "run/.lock").read_text()

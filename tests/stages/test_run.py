@@ -95,9 +95,7 @@ def test_a_run_that_made_nothing_does_not_bind_its_folder(tmp_path):
     """The remedies that its message gives work in the same folder."""
     with pytest.raises(ConfigError, match=r"--config.batch_size=8"):
         run_stages_of(tiny("cam_shapes", batch_size=9), tmp_path, ["train"])
-    with pytest.raises(
-        RunError, match="infinite or NaN.*none is saved yet; lower --config.optimizer.learning_rate"
-    ):
+    with pytest.raises(RunError, match=r"NaN.*none is saved yet; lower --config.optimizer.learning_rate or"):
         run_stages_of(tiny("cam_shapes", optimizer__learning_rate=1e30), tmp_path, ["train"])
     run_stages_of(tiny("cam_shapes", total_epochs=1), tmp_path, ["train"])
     with pytest.raises(ConfigError, match=r"made with config.batch_size=8, and now it is 16"):
