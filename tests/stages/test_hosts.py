@@ -52,7 +52,7 @@ def start_all(folder, hosts=2, config=LONG):
     return [start(folder, hosts, i, port, config) for i in range(hosts)]
 
 
-def ends(processes, seconds=240):
+def ends(processes, seconds=600):
     """Status and output of each; none may take longer than so many seconds."""
     try:
         outputs = [process.communicate(timeout=seconds)[0] for process in processes]
@@ -68,7 +68,7 @@ def run(folder, hosts, config=CONFIG):
     return outputs
 
 
-def wait_for(processes, condition, seconds=240):
+def wait_for(processes, condition, seconds=600):
     """Waits until the run has come so far."""
     end = time.monotonic() + seconds
     while not condition():
@@ -105,7 +105,7 @@ def test_a_signal_to_one_host_stops_all_at_the_same_place(tmp_path):
     processes = start_all(tmp_path)
     wait_for(processes, lambda: len(read_lines(tmp_path / "logs/train.jsonl")) >= 4)
     processes[1].send_signal(signal.SIGTERM)
-    status, outputs = ends(processes, 60)
+    status, outputs = ends(processes, 120)
     assert status == [128 + signal.SIGTERM] * 2, outputs
     saved = steps(tmp_path / "checkpoints/classifier")[-1]
     for output in outputs:
@@ -114,7 +114,7 @@ def test_a_signal_to_one_host_stops_all_at_the_same_place(tmp_path):
     processes = start_all(tmp_path)
     wait_for(processes, lambda: len(list((tmp_path / "cam/val").glob("*.npz"))) >= 2)
     processes[0].send_signal(signal.SIGTERM)
-    status, outputs = ends(processes, 60)
+    status, outputs = ends(processes, 120)
     assert status == [128 + signal.SIGTERM] * 2, outputs
     assert all("infer_cam" in said(output, "Stopped: ") for output in outputs)
     run(tmp_path, 2, LONG)
@@ -128,7 +128,7 @@ def test_a_host_that_is_killed_in_training_ends_the_others_with_a_line(tmp_path)
         processes = start_all(tmp_path)
         wait_for(processes, lambda: steps(tmp_path / "checkpoints/classifier") > before)  # noqa: B023
         processes[lost].kill()
-        status, outputs = ends([processes[1 - lost]], 60)
+        status, outputs = ends([processes[1 - lost]], 120)
         assert status == [1], outputs
         line = said(outputs[0], "Error: ")
         assert line.startswith(f"Error: host {lost} (") and " is lost: " in line and "room" not in line
