@@ -14,7 +14,7 @@ from wsss_jax import __version__, weights
 from wsss_jax.convert.orbax_files import write_tree
 from wsss_jax.convert.source import Source
 from wsss_jax.errors import CheckpointError
-from wsss_jax.weights.digests import sealed
+from wsss_jax.files import sealed
 from wsss_jax.weights.mapping import Variables
 from wsss_jax.weights.npz_files import write_npz
 from wsss_jax.weights.safetensors_files import write_safetensors

@@ -25,9 +25,9 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from wsss_jax.errors import CheckpointError, RunError
-from wsss_jax.files import write_json
+from wsss_jax.files import is_sound, sealed, write_json
 from wsss_jax.sharding import to_host
-from wsss_jax.weights.digests import is_sound, leaf_digest, sealed, tree_digest
+from wsss_jax.weights.digests import leaf_digest, tree_digest
 
 _NEWEST = 2  # kept besides the best, so that one is left when the other is damaged
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax has not completed
@@ -136,7 +136,7 @@ class Checkpoints:
             )
         if self._writes:
             self.wait()
-            write_json(self.folder / str(step) / "score.json", sealed({"step": step, "score": score}))
+            write_json(self.folder / str(step) / "score.json", {"step": step, "score": score})
             self._remove_old()
 
     def newest(self, warn: Callable[[str], None] = warn) -> Restored | None:

@@ -1,8 +1,7 @@
 """The SHA-256 under which a checkpoint's numbers are saved and verified."""
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -29,21 +28,3 @@ def leaf_digest(name: str, array: np.ndarray, write: Callable[[memoryview], Any]
 def tree_digest(leaves: Iterable[bytes]) -> str:
     """Hexadecimal SHA-256 of the leaves' digests, in the order of their names."""
     return hashlib.sha256(b"".join(leaves)).hexdigest()
-
-
-def json_digest(values: Mapping[str, Any]) -> str:
-    """Hexadecimal SHA-256 of JSON values, whatever the order of their keys."""
-    text = json.dumps(json.loads(json.dumps(values)), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON values with their digest, by which `is_sound` notices every change."""
-    return {**values, "sha256": json_digest(values)}
-
-
-def is_sound(values: Any) -> bool:
-    """Whether JSON values are as they were when they were sealed."""
-    if not isinstance(values, dict):
-        return False
-    return values.get("sha256") == json_digest({k: v for k, v in values.items() if k != "sha256"})
