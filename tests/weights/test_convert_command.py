@@ -20,6 +20,7 @@ from tests.helpers.mxnet_files import published_file
 from wsss_jax import weights
 from wsss_jax.convert.__main__ import main
 from wsss_jax.errors import CheckpointError
+from wsss_jax.files import write_json
 from wsss_jax.training.checkpoints import restore
 from wsss_jax.weights.mapping import flatten
 from wsss_jax.weights.torch_writer import write_torch
@@ -171,8 +172,10 @@ def test_a_run_and_its_networks_folder_stand_for_their_best_step(tmp_path, check
     _, source = checkpoint
     for step, score in ((10, 60.0), (20, 50.0)):
         run(source, tmp_path / "run" / "checkpoints" / "er" / str(step))
-        path = tmp_path / "run" / "checkpoints" / "er" / str(step) / "meta" / "metadata"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "step": step, "score": score}))
+        folder = tmp_path / "run" / "checkpoints" / "er" / str(step)
+        meta = json.loads((folder / "meta" / "metadata").read_text())
+        write_json(folder / "meta" / "metadata", {**meta, "step": step})
+        write_json(folder / "score.json", {"step": step, "score": score})
     for place in ("run", "run/checkpoints/er", "run/checkpoints/er/10"):
         capsys.readouterr()
         run(tmp_path / place, tmp_path / "out.npz", "--to=npz", "--overwrite")

@@ -210,6 +210,8 @@ def step_folder(path: str | Path) -> epath.Path:
             f"{path}: holds no checkpoint; give a run's folder, its checkpoints/<network> or one step"
         )
     folder, step = with_steps[0]
+    if step is None:
+        raise CheckpointError(f"{folder}: none of its checkpoints is sound")
     return folder / str(step)
 
 

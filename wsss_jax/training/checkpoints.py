@@ -210,7 +210,7 @@ def read_meta(folder: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}: not a whole checkpoint (meta cannot be read)") from error
     if not is_sound(meta):
         raise CheckpointError(f"{folder}: damaged, meta is not what was saved (its SHA-256 differs)")
-    if folder.name.isdigit() and meta["step"] != int(folder.name):
+    if folder.name.isdigit() and meta["step"] not in (0, int(folder.name)):  # 0: converted, under any name
         raise CheckpointError(f"{folder}: holds step {meta['step']}; folders are named by their steps")
     return meta
 
