@@ -78,8 +78,10 @@ class Checkpoints:
             if self._writes:
                 self._remove_unfinished()
         logging.get_absl_logger().addFilter(_is_not_raised_too)
-        handler = ocp.CompositeCheckpointHandler()
-        self._checkpointer = ocp.AsyncCheckpointer(handler, multiprocessing_options=_this_process())
+        alone = _this_process()
+        composite = ocp.CompositeOptions(multiprocessing_options=alone)
+        handler = ocp.CompositeCheckpointHandler(composite_options=composite)
+        self._checkpointer = ocp.AsyncCheckpointer(handler, multiprocessing_options=alone)
 
     def __enter__(self) -> "Checkpoints":
         return self
