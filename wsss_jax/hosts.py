@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -88,7 +88,7 @@ class _Watch:
     """A thread that gives this host's signs and looks at those of the others."""
 
     def __init__(self) -> None:
-        self._client = distributed.global_state.client
+        self._client: Any = distributed.global_state.client
         self._own = str(jax.process_index())
         self._signs: dict[str, tuple[str, float]] = {}  # by host: the last sign and when it was seen first
         self._ended = threading.Event()

@@ -204,15 +204,14 @@ def steps(folder: str | Path) -> list[int]:
 
 def read_meta(folder: str | Path) -> dict[str, Any]:
     """What `save` was told of the network; CheckpointError if it cannot be read or is not what was saved."""
-    folder = epath.Path(folder)
-    path = folder / "meta" / "metadata"
+    place = epath.Path(folder)
     try:
-        meta = json.loads(path.read_text())
+        meta = json.loads((place / "meta" / "metadata").read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder}: not a whole checkpoint (meta cannot be read)") from error
     if not is_sound(meta):
         raise CheckpointError(f"{folder}: damaged, meta is not what was saved (its SHA-256 differs)")
-    if folder.name.isdigit() and meta["step"] not in (0, int(folder.name)):  # 0: converted, under any name
+    if place.name.isdigit() and meta["step"] not in (0, int(place.name)):  # 0: converted, under any name
         raise CheckpointError(f"{folder}: holds step {meta['step']}; folders are named by their steps")
     return meta
 
