@@ -23,7 +23,7 @@ from wsss_jax.convert.__main__ import main as convert
 from wsss_jax.data.transforms import rescale
 from wsss_jax.data.voc import CLASSES as VOC
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
-from wsss_jax.files import file_name
+from wsss_jax.files import file_name, sealed
 from wsss_jax.methods import make_method
 from wsss_jax.ops.normalise import max_normalise, normalise_images
 from wsss_jax.ops.resize import resize_bilinear
@@ -427,7 +427,8 @@ def test_checkpoint_that_describes_itself_badly(tmp_path, workdir, changes):
 def test_checkpoint_without_description(tmp_path, workdir):
     folder = shutil.copytree(workdir / "checkpoints" / "classifier" / "10", tmp_path / "10")
     path = folder / "meta" / "metadata"
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "classes"}))
+    without = {k: v for k, v in json.loads(path.read_text()).items() if k != "classes"}
+    path.write_text(json.dumps(sealed(without)))
     with pytest.raises(CheckpointError, match=r"KeyError: 'classes'.*that wsss_jax.main has saved"):
         CamModel.load(folder)
 

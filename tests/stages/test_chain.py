@@ -110,15 +110,6 @@ def test_the_affinity_nets_stages_want_the_chain(root, tmp_path):
         run_stages_of(config(root), tmp_path, ["crf", "random_walk"])
 
 
-def test_a_split_outside_of_train_aug_cannot_be_scored_in_the_chain(root, tmp_path):
-    own = config(root, refinement="random_walk", dataset__eval_split="val")
-    with pytest.raises(
-        ConfigError, match=r"eval_split='val': 2 of its images, such as .* are not in 'train_aug'"
-    ):
-        run_stages_of(own, tmp_path, None)
-    assert not list(tmp_path.iterdir())
-
-
 def test_runs_within_the_run_infer_only_what_is_scored(root):
     """They are for comparison; InferCam alone starts from all of its classifier's maps."""
     cse, sc_cam = (

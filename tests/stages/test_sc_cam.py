@@ -14,8 +14,10 @@ from tests.helpers.golden import GOLDEN
 from tests.helpers.networks import narrow_variables, relative
 from tests.helpers.runs import tiny
 from wsss_jax.config import defaults, validate
+from wsss_jax.data.arrays import read_npz
 from wsss_jax.data.lists import sha256
 from wsss_jax.errors import CheckpointError, ConfigError, RunError
+from wsss_jax.files import sealed
 from wsss_jax.methods import make_method, pooled_features
 from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.stages.cluster import cluster_classes, k_means
@@ -129,7 +131,8 @@ def test_features_are_means_of_conv6_of_each_picture_alone(finished):
     for image_id in ("train_00000", "train_00013"):
         images = normalise_images(run.source.image(image_id)[None])
         alone = jax.jit(network.apply)(variables, images)[0]
-        assert relative(np.load(folder / f"features/train/{image_id}.npy"), alone) < 1e-4
+        (found,) = read_npz(folder / f"features/train/{image_id}.npz", "feature")
+        assert relative(found, alone) < 1e-4
 
 
 def test_each_class_of_an_image_has_one_sub_category(finished):
@@ -187,30 +190,30 @@ def test_a_stage_names_the_one_that_is_missing(tmp_path, stages, message):
 def test_a_round_that_has_not_ended_is_not_clustered(copy):
     shutil.rmtree(copy / "features")
     path = copy / "round_1/checkpoints/classifier/3/meta/metadata"
-    path.write_text(path.read_text().replace('"epochs": 1.0', '"epochs": 0.5'))
+    path.write_text(json.dumps(sealed({**json.loads(path.read_text()), "epochs": 0.5})))
     with pytest.raises(RunError, match=r"trained for 0.5 of 1 epochs; run the stage rounds first"):
         run_stages_of(config_of(), copy, ["features"])
 
 
 def test_missing_and_damaged_features_are_named(copy):
     (copy / "sub_labels/train.npz").unlink()
-    path = copy / "features/train/train_00007.npy"
-    whole = path.read_bytes()
+    path = copy / "features/train/train_00007.npz"
+    whole, (feature,) = path.read_bytes(), read_npz(path, "feature")
     path.unlink()
     with pytest.raises(RunError, match=r"features of image 'train_00007'; run the stage features first"):
         run_stages_of(config_of(), copy, ["cluster"])
     path.write_bytes(whole[:100])
-    with pytest.raises(RunError, match=r"train_00007.npy: damaged; delete it"):
+    with pytest.raises(RunError, match=r"train_00007.npz: damaged; delete it"):
         run_stages_of(config_of(), copy, ["cluster"])
-    np.save(path, np.full(128, np.nan, np.float32))
+    np.savez(path, feature=np.full(128, np.nan, np.float32))
     with pytest.raises(RunError, match=r"features of 'train_00007' are not finite"):
         run_stages_of(config_of(), copy, ["cluster"])
-    np.save(path, np.ones(7, np.float32))
-    with pytest.raises(RunError, match=r"train_00007.npy has 7 numbers, but image 'train_00000' 128"):
+    np.savez(path, feature=np.ones(7, np.float32))
+    with pytest.raises(RunError, match=r"train_00007.npz has 7 numbers, but image 'train_00000' 128"):
         run_stages_of(config_of(), copy, ["cluster"])
     path.unlink()
     run_stages_of(config_of(), copy, ["features", "cluster"])
-    assert path.read_bytes() == whole
+    np.testing.assert_array_equal(read_npz(path, "feature")[0], feature)
 
 
 def test_sub_labels_of_another_list_are_refused(tmp_path, finished):

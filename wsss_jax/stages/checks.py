@@ -135,6 +135,6 @@ def _check_masks(run: Run, ids: Sequence[str], inferred: Sequence[str]) -> None:
     if outside:
         raise ConfigError(
             f"config.dataset.eval_split={split!r}: {len(outside)} of its {len(ids)} images, such as "
-            f"{outside[0]!r}, are not in infer_split={run.config.dataset.infer_split!r}, of which there are "
-            "maps"
+            f"{outside[0]!r}, are not in infer_split={run.config.dataset.infer_split!r}, the list of maps; "
+            "score a part of that, or choose another --config.dataset.infer_split"
         )

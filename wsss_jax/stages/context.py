@@ -108,32 +108,16 @@ def look_into(config: ConfigDict, workdir: str | Path) -> Run:
       RunError: the folder is a file.
     """
     validate(config)
-    chosen, config = config.dataset.infer_split, resolved(config)
+    config = resolved(config)
     cams_from = Path(config.cams_from).expanduser().absolute() if config.cams_from else None
     run = Run(config, Layout(Path(workdir).expanduser().absolute(), cams_from=cams_from))
     if run.layout.workdir.is_file():
         raise RunError(f"{run.layout.workdir} is a file; choose a folder with --workdir")
     _ = run.method, run.source  # for what they refuse
-    if chosen == "auto":
-        _check_part(run)
     if run.layout.config.exists() and run.layout.holds_results():
         remedy = "delete it, and give the settings that the run was made with: they are written anew"
         _check_same(read_json(run.layout.config, remedy), dict(_plain(config)), run.layout)
     return run
-
-
-def _check_part(run: Run) -> None:
-    """ConfigError unless what is scored is part of what AffinityNet trains on, where that decides."""
-    dataset = run.config.dataset
-    if dataset.infer_split == dataset.eval_split:
-        return
-    outside = set(run.ids(dataset.eval_split)) - set(run.ids(dataset.infer_split))
-    if outside:
-        raise ConfigError(
-            f"config.dataset.eval_split={dataset.eval_split!r}: {len(outside)} of its images, such as "
-            f"{min(outside)!r}, are not in {dataset.infer_split!r}, on which AffinityNet trains; score a "
-            "part of that, or name the split whose CAMs are made and refined by --config.dataset.infer_split"
-        )
 
 
 @contextlib.contextmanager
