@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +33,7 @@ from wsss_jax.sharding import replicated, split
 _AHEAD = 2  # steps by which the count of votes may lag behind, so that none waits for it
 _BEAT = 1.0  # seconds between two signs of a host
 _LOST = 30.0  # seconds without a sign after which a host counts as lost
+_COORDINATOR = b"coordination service"  # in what JAX prints when it has lost it
 
 
 class StopVotes:
@@ -73,7 +74,7 @@ def together(log: Path) -> Iterator[None]:
         yield
         return
     _divert_native_messages(log)
-    watch = _Watch()
+    watch = _Watch(log)
     try:
         yield
     except Interrupted:
@@ -87,7 +88,8 @@ def together(log: Path) -> Iterator[None]:
 class _Watch:
     """A thread that gives this host's signs and looks at those of the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path) -> None:
+        self._log, self._said = log, _size(log)  # said in earlier starts
         self._client: Any = distributed.global_state.client
         self._own = str(jax.process_index())
         self._signs: dict[str, tuple[str, float]] = {}  # by host: the last sign and when it was seen first
@@ -113,13 +115,24 @@ class _Watch:
     def _watch(self) -> None:
         with ThreadPoolExecutor(1) as pool:
             for beat in itertools.count():
-                try:
-                    pool.submit(self._look, beat).result(timeout=_LOST)
-                except (jax.errors.JaxRuntimeError, TimeoutError):
-                    if not self._ended.is_set():
-                        _end(f"{self._name('0')} is lost: it does not answer any more")
+                if not self._answered(pool.submit(self._look, beat)) and not self._ended.is_set():
+                    _end(f"{self._name('0')} is lost: it does not answer any more")
                 if self._ended.wait(_BEAT):
                     return
+
+    def _answered(self, look: Future[None]) -> bool:
+        """Waits for the coordinator, until JAX's own threads say that it is lost: see
+        `_divert_native_messages`."""
+        for _ in range(int(_LOST / _BEAT)):
+            try:
+                look.result(timeout=_BEAT)
+                return True
+            except jax.errors.JaxRuntimeError:
+                return False
+            except TimeoutError:
+                if _size(self._log) > self._said and _COORDINATOR in self._log.read_bytes()[self._said :]:
+                    return False
+        return False
 
     def _look(self, beat: int) -> None:
         self._set(f"sign/{self._own}", f"{socket.gethostname()} {beat}")
@@ -148,6 +161,10 @@ class _Watch:
 
     def _set(self, key: str, value: str) -> None:
         self._client.key_value_set(f"wsss_jax/{key}", value, allow_overwrite=True)
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
 
 
 def _end(reason: str) -> NoReturn:
