@@ -22,8 +22,8 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 
       [B, ceil(H / stride), ceil(W / stride), Cout].
     """
     if kernel.shape[:2] == (1, 1):
-        # A matrix product, whose gradients XLA's CPU backend computes several times faster than a
-        # convolution's; see docs/benchmarks.md.
+        # A matrix product, whose gradients XLA's CPU backend computes faster than a convolution's; see
+        # docs/benchmarks.md.
         return jnp.einsum("bhwi,io->bhwo", x[:, ::stride, ::stride], kernel[0, 0])
     pad = dilation * (kernel.shape[0] // 2)
     return lax.conv_general_dilated(
