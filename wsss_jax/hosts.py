@@ -107,6 +107,7 @@ class _Watch:
         line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         told = f"Error: {line}" if isinstance(error, UserError) else traceback.format_exc()
         print(told, file=sys.stderr, flush=True)
+        self.end()  # that the others now end one by one is no news
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._set(f"failed/{self._own}", f"{socket.gethostname()} {line.splitlines()[0][:500]}")
             time.sleep(5 * _BEAT)  # the first host's store ends with it, and the others have to read it
