@@ -15,11 +15,11 @@ from benchmarks.timing import Times, interleaved
 from wsss_jax.data.pool import Pool, default_threads
 from wsss_jax.errors import RunError
 from wsss_jax.inference.buckets import plan_buckets
-from wsss_jax.refine import native
-from wsss_jax.refine.energies import score_energy
-from wsss_jax.refine.jobs import Job, NativeTask, Refined
-from wsss_jax.refine.settings import PSA
-from wsss_jax.refine.stream import CrfStream, StreamSettings
+from wsss_jax.refinement import native
+from wsss_jax.refinement.energies import score_energy
+from wsss_jax.refinement.jobs import Job, NativeTask, Refined
+from wsss_jax.refinement.settings import PSA
+from wsss_jax.refinement.stream import CrfStream, StreamSettings
 from wsss_jax.sharding import data_mesh
 
 _LABELS = (3, 21)  # VOC: two classes and background, and all

@@ -15,14 +15,14 @@ from benchmarks.pictures import Shrunk, open_pictures
 from benchmarks.row import Row, Settings
 from benchmarks.timing import interleaved, seconds_of
 from wsss_jax.data.source import Source
-from wsss_jax.inference.features import FeatureExtractor
 from wsss_jax.inference.predict import InferenceSettings, plan_batches
 from wsss_jax.method import Variables
-from wsss_jax.methods import pooled_features
-from wsss_jax.models.sc_cam import PooledFeatures
 from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.sharding import data_mesh
 from wsss_jax.stages.infer import inference_settings
+from wsss_jax.systems import pooled_features
+from wsss_jax.systems.sc_cam.extractor import FeatureExtractor
+from wsss_jax.systems.sc_cam.network import PooledFeatures
 
 _BUCKETS = 2  # for few pictures; a real list has the configured number
 

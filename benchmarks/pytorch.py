@@ -20,9 +20,9 @@ from benchmarks.timing import Times, interleaved
 from benchmarks.train import Step, random_batch
 from wsss_jax.errors import RunError
 from wsss_jax.method import Variables
-from wsss_jax.methods.cam import Cam
 from wsss_jax.models.classifier import score
 from wsss_jax.models.resnet38 import ResNet38
+from wsss_jax.systems.cam.task import Cam
 from wsss_jax.weights import from_variables
 
 _TOLERANCE = 1e-4  # of the largest logit; the two sum in different orders

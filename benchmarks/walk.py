@@ -15,7 +15,7 @@ from benchmarks.row import Row, Settings
 from benchmarks.timing import Times, interleaved
 from wsss_jax.errors import RunError
 from wsss_jax.ops.stencil import half_offsets
-from wsss_jax.refine.walk import WalkMethod, WalkSettings, irn_affinities, psa_affinities, random_walk
+from wsss_jax.refinement.walk import WalkMethod, WalkSettings, irn_affinities, psa_affinities, random_walk
 
 Grid = tuple[int, int]
 

@@ -36,8 +36,8 @@ from tests.helpers.voc import make_voc
 from wsss_jax.data.voc import Voc
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.inference.predict import InferenceSettings
-from wsss_jax.refine.jobs import Refined
-from wsss_jax.refine.native import is_installed
+from wsss_jax.refinement.jobs import Refined
+from wsss_jax.refinement.native import is_installed
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = Settings(

@@ -24,12 +24,12 @@ from wsss_jax.data.transforms import rescale
 from wsss_jax.data.voc import CLASSES as VOC
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
 from wsss_jax.files import file_name, sealed
-from wsss_jax.methods import make_method
 from wsss_jax.ops.normalise import max_normalise, normalise_images
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.predictor.result import write_result
-from wsss_jax.refine.folder import pair_files
-from wsss_jax.refine.maps import read_maps
+from wsss_jax.refinement.folder import pair_files
+from wsss_jax.refinement.maps import read_maps
+from wsss_jax.systems import make_method
 from wsss_jax.training.checkpoints import Checkpoints
 from wsss_jax.weights import from_variables
 from wsss_jax.weights.mapping import flatten

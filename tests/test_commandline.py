@@ -8,8 +8,8 @@ import pytest
 
 import wsss_jax
 from tests.helpers.scripts import command
-from wsss_jax.methods import TITLES
-from wsss_jax.stages.run import REFINEMENTS, STAGES
+from wsss_jax.runs.runner import REFINEMENTS, STAGES
+from wsss_jax.systems import TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "--config=configs/cam_shapes.py"
@@ -97,7 +97,7 @@ def test_an_experiment_can_be_named(flag, tmp_path):
 import sys
 from absl import app
 from wsss_jax import main, stages
-import wsss_jax.stages.run
+import wsss_jax.runs.runner
 stages.run.run_stages = lambda config, workdir, stages: print(config.method, config.total_epochs, workdir)
 main.command()
 """

@@ -15,7 +15,7 @@ from wsss_jax.errors import ConfigError
 DOORS = {
     "run": "wsss_jax.main:command",
     "cam": "wsss_jax.cam:command",
-    "refine": "wsss_jax.refine.__main__:main",
+    "refine": "wsss_jax.refine:main",
     "convert": "wsss_jax.convert.__main__:main",
 }
 

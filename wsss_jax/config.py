@@ -16,7 +16,7 @@ from wsss_jax.errors import ConfigError
 def defaults() -> ConfigDict:
     """Returns the settings that all experiments share, with the values of the published OC-CSE run on VOC."""
     c = ConfigDict()
-    c.method = "cam"  # a name in `wsss_jax.methods`
+    c.method = "cam"  # a name in `wsss_jax.systems`
     c.seed = 0
     c.precision = "float32"  # 'float32' exact | 'fast' as the chip prefers | 'bfloat16' activations
     c.batch_size = 8  # images per step over all devices and accumulation steps

@@ -46,9 +46,9 @@ def main(argv: Sequence[str]) -> None:
         )
     from pathlib import Path
 
-    from wsss_jax.stages.dry_run import dry_run
-    from wsss_jax.stages.listing import listing
-    from wsss_jax.stages.run import run_stages
+    from wsss_jax.runs.dry_run import dry_run
+    from wsss_jax.runs.listing import listing
+    from wsss_jax.runs.runner import run_stages
 
     if _LIST.value:
         return print(listing())

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests.helpers.golden import NARROW, names_at, state_dict
-from wsss_jax.methods.cam import Cam
-from wsss_jax.methods.cpn import Cpn
-from wsss_jax.methods.cse import Cse
 from wsss_jax.models.classifier import Classifier
-from wsss_jax.models.cpn import CpnNetwork
+from wsss_jax.systems.cam.task import Cam
+from wsss_jax.systems.cpn.network import CpnNetwork
+from wsss_jax.systems.cpn.task import Cpn
+from wsss_jax.systems.cse.task import Cse
 from wsss_jax.weights import to_variables
 
 FROZEN_BLOCKS = ("conv1a", "b2", "b2_1", "b2_2")

@@ -6,9 +6,9 @@ import numpy as np
 from tests.helpers.golden import GOLDEN
 from tests.helpers.networks import FROZEN_BLOCKS, golden_variables, relative
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Predictor
-from wsss_jax.methods.cam import Cam
 from wsss_jax.models.classifier import Classifier
 from wsss_jax.sharding import data_mesh
+from wsss_jax.systems.cam.task import Cam
 
 
 class OnePicture:

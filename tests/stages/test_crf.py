@@ -12,9 +12,9 @@ from wsss_jax.data.shapes import Shapes
 from wsss_jax.errors import ConfigError, DataError, Interrupted, RunError
 from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, mean_iou
 from wsss_jax.files import write_json
-from wsss_jax.refine import native
+from wsss_jax.refinement import native
+from wsss_jax.runs.runner import run_stages_of
 from wsss_jax.stages import batches
-from wsss_jax.stages.run import run_stages_of
 
 SHAPES = {"num_train": 8, "num_val": 5, "image_size": 40, "seed": 0}
 STAGES = ["crf", "eval_crf"]

@@ -15,9 +15,9 @@ from wsss_jax.evaluation import (
 )
 from wsss_jax.files import read_json, write_json
 from wsss_jax.report import palette_png
-from wsss_jax.stages import manifest
-from wsss_jax.stages.context import open_run
-from wsss_jax.stages.layout import Layout
+from wsss_jax.runs import manifest
+from wsss_jax.runs.context import open_run
+from wsss_jax.runs.layout import Layout
 from wsss_jax.stages.report import report
 from wsss_jax.stages.results import main_results, scored_stages
 from wsss_jax.training.metrics import MetricWriter

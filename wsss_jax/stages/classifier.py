@@ -3,7 +3,7 @@ the run."""
 
 from ml_collections import ConfigDict
 
-from wsss_jax.stages.context import Run
+from wsss_jax.runs.context import Run
 
 
 def classifier_config(config: ConfigDict) -> ConfigDict:
@@ -26,7 +26,7 @@ def classifier_config(config: ConfigDict) -> ConfigDict:
 
 def classifier(run: Run) -> None:
     """Trains and evaluates the ordinary classifier, unless `classifier_from` names one."""
-    from wsss_jax.stages.run import run_stages_of
+    from wsss_jax.runs.runner import run_stages_of
 
     if run.config.classifier_from:
         return run.say(f"classifier: {run.config.classifier_from}")

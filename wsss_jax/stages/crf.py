@@ -14,15 +14,15 @@ from wsss_jax.errors import DataError, RunError
 from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, summarise_labels
 from wsss_jax.files import is_whole, write_whole
 from wsss_jax.inference.buckets import Size, plan_buckets
-from wsss_jax.refine.energies import binarised_energies, cam_energies
-from wsss_jax.refine.jobs import CamJobs, Refined, Refused
-from wsss_jax.refine.settings import CrfSettings
-from wsss_jax.refine.stream import CrfStream, StreamSettings
+from wsss_jax.refinement.energies import binarised_energies, cam_energies
+from wsss_jax.refinement.jobs import CamJobs, Refined, Refused
+from wsss_jax.refinement.settings import CrfSettings
+from wsss_jax.refinement.stream import CrfStream, StreamSettings
+from wsss_jax.runs.context import Run, require, require_cams
+from wsss_jax.runs.layout import alpha_name
 from wsss_jax.stages.batches import write_results
-from wsss_jax.stages.context import Run, require, require_cams
 from wsss_jax.stages.evaluate import provenance, with_masks, write_metrics
 from wsss_jax.stages.infer import made_with, record_in
-from wsss_jax.stages.layout import alpha_name
 from wsss_jax.stages.refused import refusal, without_refused
 
 

@@ -1,8 +1,8 @@
 """Stage `eval_pseudo`: scores of the pseudo masks, at all shares against background in one pass."""
 
-from wsss_jax.stages.context import Run, require
+from wsss_jax.runs.context import Run, require
 from wsss_jax.stages.evaluate import sweep_split
-from wsss_jax.stages.random_walk import read_shares
+from wsss_jax.systems.affinity.random_walk import read_shares
 
 
 def eval_pseudo(run: Run) -> None:

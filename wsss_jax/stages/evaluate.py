@@ -15,7 +15,7 @@ from wsss_jax.evaluation.sweep import ThresholdSweep
 from wsss_jax.files import read_json, write_json
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
-from wsss_jax.stages.context import Run, require, require_cams
+from wsss_jax.runs.context import Run, require, require_cams
 
 Found = TypeVar("Found")
 Cam = tuple[np.ndarray, np.ndarray]  # keys int32[K], cam float32[K, H, W]

@@ -15,11 +15,11 @@ from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.errors import RunError
 from wsss_jax.files import is_whole, read_json, write_json, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Predictor, plan_batches
-from wsss_jax.refine.energies import binarised
+from wsss_jax.refinement.energies import binarised
 from wsss_jax.report.overlay import cam_overlay
+from wsss_jax.runs.context import Run, given_classes
+from wsss_jax.runs.layout import holds_results
 from wsss_jax.stages.batches import write_batches
-from wsss_jax.stages.context import Run, given_classes
-from wsss_jax.stages.layout import holds_results
 from wsss_jax.stages.networks import result_variables
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from wsss_jax.refine.jobs import Refused
-from wsss_jax.stages.context import Run
+from wsss_jax.refinement.jobs import Refused
+from wsss_jax.runs.context import Run
 
 Result = TypeVar("Result")
 _SHOWN = 3  # refused pictures that the last message quotes; all are in the log

@@ -10,7 +10,6 @@ import numpy as np
 from wsss_jax.data.images import open_image
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import RunError
-from wsss_jax.methods import TITLES
 from wsss_jax.report import (
     Figure,
     GalleryCam,
@@ -22,11 +21,12 @@ from wsss_jax.report import (
     write_report,
 )
 from wsss_jax.report.contents import MAX_RESULTS
-from wsss_jax.stages import manifest
-from wsss_jax.stages.context import Run
+from wsss_jax.runs import manifest
+from wsss_jax.runs.context import Run
 from wsss_jax.stages.evaluate import read_mask
 from wsss_jax.stages.results import PSEUDO, Read, Scored, main_results, own_score, places, scored_stages
-from wsss_jax.stages.rounds import last_epoch
+from wsss_jax.systems import TITLES
+from wsss_jax.systems.sc_cam.rounds import last_epoch
 from wsss_jax.training.metrics import read_lines
 
 

@@ -15,11 +15,11 @@ from wsss_jax.data.score_files import read_scores
 from wsss_jax.errors import RunError
 from wsss_jax.evaluation import ImageScore, image_label_score, image_score, labels_from_scores
 from wsss_jax.files import read_json
-from wsss_jax.methods import TITLES
 from wsss_jax.report import GalleryCam
-from wsss_jax.stages.context import Run
+from wsss_jax.runs.context import Run
+from wsss_jax.runs.layout import Layout
 from wsss_jax.stages.evaluate import read_cam, read_mask
-from wsss_jax.stages.layout import Layout
+from wsss_jax.systems import TITLES
 
 OWN, CLASSIFIER, CRF, PSEUDO, OTHER = range(5)  # kinds of results, the most telling first
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from ml_collections import ConfigDict
 
 from wsss_jax.data.loader import ClassificationSample, MakeSample
-from wsss_jax.data.superpixels import Patches, PatchSample
 from wsss_jax.data.transforms import ColorJitter, Recipe
-from wsss_jax.stages.context import Run
-from wsss_jax.stages.subcategories import sub_label_vectors
+from wsss_jax.runs.context import Run
+from wsss_jax.systems.cpn.patches import Patches, PatchSample
+from wsss_jax.systems.sc_cam.subcategories import sub_label_vectors
 
 # What a method's batches hold besides images and labels: (run, ids) -> name -> image id -> vector.
 _VECTORS: Mapping[str, Callable[[Run, Sequence[str]], dict]] = {"sc_cam": sub_label_vectors}

@@ -17,13 +17,13 @@ from wsss_jax.evaluation.confusion import mean_iou
 from wsss_jax.inference.predict import Predictor, plan_batches
 from wsss_jax.interrupt import stop_requested
 from wsss_jax.method import Learner, Variables
+from wsss_jax.runs.context import Run
 from wsss_jax.sharding import check_batch_size, to_host
-from wsss_jax.stages.context import Run
 from wsss_jax.stages.evaluate import new_sweep, read_mask
 from wsss_jax.stages.infer import inference_settings, wanted_classes
 from wsss_jax.stages.networks import initial_variables
-from wsss_jax.stages.rounds import last_epoch
 from wsss_jax.stages.samples import training_sample
+from wsss_jax.systems.sc_cam.rounds import last_epoch
 from wsss_jax.training.checkpoints import Checkpoints, Restored
 from wsss_jax.training.loop import Plan, Trainer
 from wsss_jax.training.metrics import MetricWriter, log_interval

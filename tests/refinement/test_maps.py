@@ -1,0 +1,126 @@
+"""Other people's files of maps: what is read, and what is refused without running a line of it."""
+
+import contextlib
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from wsss_jax.errors import DataError
+from wsss_jax.refinement.maps import check_classes, read_maps
+
+SIZE = (5, 7)
+RNG = np.random.default_rng(0)
+A, B = (RNG.random(SIZE).astype(np.float32) for _ in range(2))
+
+
+def save(folder, content, name="a.npy"):
+    np.save(folder / name, np.array(content, dtype=object), allow_pickle=True)
+    return folder / name
+
+
+def read(path):
+    return read_maps(path, "a", SIZE)
+
+
+def refusal(path):
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert "\n" not in str(error.value) and "'a'" in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "keys", "planes"),
+    [
+        ({14: A, 2: B}, [2, 14], [B, A]),
+        ({np.int64(3): A.astype(np.float64)}, [3], [A]),
+        ({0: np.asfortranarray(A), 1: B.astype(">f4")}, [0, 1], [A, B]),
+        ({4: A.astype(np.float16)}, [4], [A.astype(np.float16)]),
+        ({"keys": np.array([1, 6]), "high_res": np.stack([A, B])}, [1, 6], [A, B]),
+        ({}, [], np.zeros((0, *SIZE))),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 3, 4])  # those that `numpy.save` has ever written
+def test_pickled_dictionaries_of_the_references(tmp_path, content, keys, planes, protocol):
+    path = save(tmp_path, {})
+    header = path.read_bytes()[:128]
+    path.write_bytes(header + pickle.dumps(np.array(content, dtype=object), protocol))
+    maps = read(path)
+    assert maps.keys.dtype == np.int32 and maps.cam.dtype == np.float32
+    np.testing.assert_array_equal(maps.keys, keys)
+    np.testing.assert_array_equal(maps.cam, np.asarray(planes, np.float32).reshape(-1, *SIZE))
+
+
+def test_npz_files_of_ours(tmp_path):
+    np.savez(tmp_path / "a.npz", keys=np.array([5, 1]), cam=np.stack([A, B]))
+    maps = read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(maps.keys, [1, 5])
+    np.testing.assert_array_equal(maps.cam, [B, A])
+
+
+def test_code_in_a_pickle_is_named_and_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    assert "'posix' 'mkdir'" in refusal(save(tmp_path, {1: Evil()}))
+    assert not (tmp_path / "made").exists()
+
+
+def test_every_truncation_is_refused(tmp_path):
+    whole = save(tmp_path, {1: A, 3: B}).read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        (tmp_path / "t.npy").write_bytes(whole[:length])
+        assert "t.npy" in refusal(tmp_path / "t.npy")
+
+
+def test_every_changed_byte_gives_maps_or_a_refusal(tmp_path):
+    """Whatever a damaged file says, the only error is DataError."""
+    whole = bytearray(save(tmp_path, {1: A}).read_bytes())
+    for place in range(len(whole)):
+        for value in (0, 255, whole[place] ^ 1):
+            damaged = whole.copy()
+            damaged[place] = value
+            (tmp_path / "t.npy").write_bytes(damaged)
+            with contextlib.suppress(DataError):
+                assert read(tmp_path / "t.npy").cam.shape[1:] == SIZE
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({1: A[:4]}, "7x4 pixels, but the image is 7x5"),
+        ({1: A, 2: A[:4]}, "is damaged or holds no maps"),
+        ({-1: A}, "different classes, counted from 0"),
+        ({"dog": A}, "is damaged or holds no maps"),
+        ({1: A * np.nan}, "no finite scores"),
+        ({1: (A * 9).astype(np.uint8)}, "uint8 values that are no finite scores"),
+        ({1: A * 20}, r"at most 1: divide each by its maximum"),
+        ({1: "text"}, "is damaged or holds no maps"),
+        ({1: [0.5]}, "is damaged or holds no maps"),
+        ([1, 2], "no pickled dictionary"),
+        ({"keys": np.array([1, 1]), "high_res": np.stack([A, B])}, "different classes"),
+        ({"keys": np.array([1]), "high_res": np.stack([A, B])}, "expected K and K, H, W"),
+    ],
+)
+def test_what_cannot_be_scores_is_told(tmp_path, content, message):
+    assert message in refusal(save(tmp_path, content))
+
+
+def test_files_of_another_kind(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and no more")
+    np.savez(tmp_path / "b.npz", scores=A)
+    np.save(tmp_path / "c.npy", A)
+    assert "damaged or holds no maps" in refusal(tmp_path / "a.npz")
+    assert "damaged or holds no maps" in refusal(tmp_path / "b.npz")
+    assert "no pickled dictionary" in refusal(tmp_path / "c.npy")
+    assert "is missing" in refusal(tmp_path / "d.npz")
+
+
+def test_classes_beyond_the_list(tmp_path):
+    maps = read(save(tmp_path, {3: A}))
+    check_classes(maps, 4, "a")
+    with pytest.raises(DataError, match=r"image 'a' have the class 3, but classes are 0 to 2"):
+        check_classes(maps, 3, "a")

@@ -1,0 +1,199 @@
+"""Other people's folders: pictures and maps that go together, and label maps of what comes out.
+
+Imports no JAX.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from wsss_jax.data.images import EXTENSIONS, decode_image, header_size
+from wsss_jax.data.lists import check_id
+from wsss_jax.errors import ConfigError, DataError
+from wsss_jax.files import is_whole, write_whole
+from wsss_jax.refinement.energies import cam_energies, confident_labels, threshold_energies
+from wsss_jax.refinement.jobs import CamJobs, Refined, Refused
+from wsss_jax.refinement.maps import MOST_CLASSES, SUFFIXES, Maps, check_classes, read_maps
+from wsss_jax.refinement.pseudo import foreground_shares, label_map, palette_png, upsample
+
+
+class Pair(NamedTuple):
+    """A picture and its maps."""
+
+    image: Path
+    maps: Path
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pictures of a folder that have maps in another one, by id: the path below it without extension.
+
+    Attributes:
+      files: those that can be refined.
+      refused: maps without a picture, and those of which it is not clear what belongs together.
+    """
+
+    files: Mapping[str, Pair]
+    refused: tuple[Refused, ...] = ()
+
+    def image(self, image_id: str) -> np.ndarray:
+        """The picture uint8[H, W, 3], in its stored orientation, as the maps' makers read it."""
+        return decode_image(self.files[image_id].image, image_id)
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """(H, W) of the picture, from its header."""
+        return header_size(self.files[image_id].image, image_id)
+
+    def read(self, image_id: str) -> tuple[np.ndarray, Maps]:
+        """The picture and its maps; DataError if they cannot be used."""
+        image = self.image(image_id)
+        maps = read_maps(self.maps(image_id), image_id, (image.shape[0], image.shape[1]))
+        check_classes(maps, MOST_CLASSES, image_id)
+        return image, maps
+
+    def maps(self, image_id: str) -> Path:
+        """The file with its maps."""
+        return self.files[image_id].maps
+
+
+def pair_files(images: str | Path, cams: str | Path) -> Pairs:
+    """Finds the picture of every file of maps; pictures without maps are left alone.
+
+    Raises:
+      ConfigError: a folder does not exist or holds nothing of its kind, or no maps have a picture.
+    """
+    pictures = _by_id(Path(images), EXTENSIONS, "--images")
+    maps = _by_id(Path(cams), SUFFIXES, "--cams")
+    files, refused = {}, []
+    for image_id in sorted(maps):
+        reason = _why_no_pair(image_id, pictures.get(image_id, []), maps[image_id], images)
+        if reason:
+            refused.append(Refused(image_id, reason))
+        else:
+            files[image_id] = Pair(pictures[image_id][0], maps[image_id][0])
+    if not files:
+        raise ConfigError(f"--cams={cams}: none of the maps has its picture in {images}; {refused[0].reason}")
+    return Pairs(files, tuple(refused))
+
+
+def _why_no_pair(image_id: str, pictures: Sequence[Path], maps: Sequence[Path], images: str | Path) -> str:
+    """Why a picture and its maps cannot be told; '' if they can."""
+    for paths in (pictures, maps):
+        if len(paths) > 1:
+            return f"{paths[0]} and {paths[1]} are both of image {image_id!r}; remove one"
+    if not pictures:
+        return f"{maps[0]}: there is no picture {image_id!r} in {images} ({', '.join(EXTENSIONS)})"
+    try:
+        check_id(image_id, str(maps[0].parent))
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """psa's way: scores for several exponents of the background score, and their argmax."""
+
+    alphas: tuple[float, ...]
+
+    def load(self, pairs: Pairs) -> CamJobs:
+        """What reads a picture."""
+        energies = functools.partial(cam_energies, alphas=self.alphas)
+        return CamJobs(pairs.image, pairs.maps, energies, MOST_CLASSES)
+
+    def folders(self, out: Path) -> list[Path]:
+        """Where the results of each exponent go."""
+        return [out / f"alpha_{alpha:02g}" for alpha in self.alphas]
+
+    def labels(self, result: Refined) -> list[np.ndarray]:
+        """A label map uint8[H, W] for each exponent: 0 background, class + 1."""
+        values = np.concatenate([[0], result.keys + 1]).astype(np.uint8)
+        return [values[scores.argmax(axis=0)] for scores in result.scores]
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """IRN's way: training labels of what is confident at a high and a low background threshold."""
+
+    high: float
+    low: float
+
+    def load(self, pairs: Pairs) -> CamJobs:
+        """What reads a picture."""
+        energies = functools.partial(threshold_energies, thresholds=(self.high, self.low))
+        return CamJobs(pairs.image, pairs.maps, energies, MOST_CLASSES)
+
+    def folders(self, out: Path) -> list[Path]:
+        """Where the labels go."""
+        return [out]
+
+    def labels(self, result: Refined) -> list[np.ndarray]:
+        """The label map uint8[H, W]: 0 background, class + 1, 255 where it is not clear."""
+        high, low = result.scores.argmax(axis=1)
+        return [confident_labels(high, low, result.keys)]
+
+
+Task = ScoreTask | LabelTask
+
+
+class WalkedScores(Protocol):
+    """What a walk gives: `refine.walker.Walked`, which this file, free of JAX, cannot name."""
+
+    @property
+    def image_id(self) -> str:
+        """Of the picture."""
+
+    @property
+    def keys(self) -> np.ndarray:
+        """int32[K + 1], -1 for background first."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """float32[K + 1, h, w], of cells."""
+
+
+def is_done(task: Task, out: Path, scores: bool, image_id: str) -> bool:
+    """Whether all files of a picture are there and whole."""
+    suffixes = (".png", ".npz") if scores else (".png",)
+    return all(is_whole(folder / (image_id + suffix)) for folder in task.folders(out) for suffix in suffixes)
+
+
+def write_result(task: Task, out: Path, scores: bool, result: Refined) -> None:
+    """Writes the label maps as palette PNGs and, if wanted, the scores before them.
+
+    Scores are as those of the stage `crf`: `keys` int32[K + 1] with -1 for background first, and `scores`
+    float32[K + 1, H, W].
+    """
+    keys = np.concatenate([[-1], result.keys]).astype(np.int32)
+    for i, (folder, labels) in enumerate(zip(task.folders(out), task.labels(result), strict=True)):
+        path = folder / f"{result.image_id}.png"
+        if scores:
+            arrays = {"keys": keys, "scores": result.scores[i]}
+            write_whole(path.with_name(path.stem + ".npz"), lambda file, a=arrays: np.savez(file, **a))  # type: ignore[misc]
+        content = palette_png(labels)
+        write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+
+
+def write_walked(pairs: Pairs, out: Path, stride: int, level: float, result: WalkedScores) -> None:
+    """Writes the mask of walked scores: a class where its share against background is above `level`."""
+    planes = upsample(result.scores, stride, pairs.size(result.image_id))
+    content = palette_png(label_map(foreground_shares(planes), result.keys[1:], level))
+    write_whole(out / f"{result.image_id}.png", lambda file: file.write(content))
+
+
+def _by_id(folder: Path, suffixes: Sequence[str], flag: str) -> dict[str, list[Path]]:
+    """Files with one of the suffixes, by their path below the folder without it."""
+    if not folder.is_dir():
+        raise ConfigError(f"{flag}={folder}: there is no such folder")
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    if not found:
+        raise ConfigError(f"{flag}={folder}: holds no {', '.join(suffixes)} files")
+    return found

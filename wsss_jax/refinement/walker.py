@@ -1,0 +1,127 @@
+"""Random walks over a list of images: AffinityNet, affinities and walk, batch by batch on the devices."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from wsss_jax.data.pool import map_ordered
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch
+from wsss_jax.method import Variables
+from wsss_jax.models.resnet38 import STRIDE
+from wsss_jax.ops.normalise import normalise_images
+from wsss_jax.ops.valid import after_stride, zero_outside
+from wsss_jax.refinement.jobs import Refused
+from wsss_jax.refinement.walk import WalkSettings, psa_affinities, psa_walk
+from wsss_jax.sharding import replicated, split
+
+
+class WalkInput(NamedTuple):
+    """A picture and what is to be carried over it."""
+
+    image_id: str
+    image: np.ndarray  # uint8[H, W, 3]
+    keys: np.ndarray  # int32[K + 1]: -1 for background, then the classes, counted from 0
+    seeds: np.ndarray  # float32[K + 1, ceil(H / 8), ceil(W / 8)]
+
+
+class Walked(NamedTuple):
+    """The scores after the walk."""
+
+    image_id: str
+    keys: np.ndarray  # int32[K + 1]
+    scores: np.ndarray  # float32[K + 1, ceil(H / 8), ceil(W / 8)]
+
+
+class _Running(NamedTuple):
+    items: Sequence[WalkInput | Refused]
+    scores: jax.Array  # [rows, planes, h, w]
+
+
+class Walker:
+    """Walks of pictures in padded batches, each the same as that of the picture alone.
+
+    Two programs: from pictures to affinities, compiled once per bucket, and the walk, compiled once per
+    bucket and number of planes (1, 2, 4, ... with background).
+    """
+
+    def __init__(
+        self, network: Any, radius: int, settings: WalkSettings, mesh: Mesh, plan: InferenceSettings
+    ) -> None:
+        """`plan` is what the batches are planned with."""
+        self._network, self._radius, self._mesh, self._plan = network, radius, mesh, plan
+        out: Any = split(mesh)
+        self._affinities = jax.jit(self._half, out_shardings=out)
+        self._walk = jax.jit(lambda x, half: psa_walk(x, half, radius, settings), out_shardings=out)
+
+    def walk(
+        self,
+        variables: Variables,
+        batches: Sequence[PlannedBatch],
+        load: Callable[[str], WalkInput | Refused],
+        threads: int,
+    ) -> Iterator[list[Walked | Refused]]:
+        """Yields the walked scores of each batch, in order.
+
+        Args:
+          variables: of the network.
+          batches: from `inference.predict.plan_batches`.
+          load: reads an image, in threads.
+          threads: how many.
+        """
+        variables = jax.device_put(variables, replicated(self._mesh))
+        flat = [image_id for batch in batches for image_id in batch.image_ids]
+        inputs = map_ordered(load, flat, threads=threads)
+        running: list[_Running] = []
+        for batch in batches:
+            items = list(itertools.islice(inputs, len(batch.image_ids)))
+            running.append(_Running(items, self._start(variables, items, batch.bucket)))
+            if len(running) > 1:  # the devices compute the newest while the host takes the one before
+                yield _collect(running.pop(0))
+        yield from map(_collect, running)
+
+    def _start(
+        self, variables: Variables, items: Sequence[WalkInput | Refused], bucket: tuple[int, int]
+    ) -> jax.Array:
+        readable = [item if isinstance(item, WalkInput) else None for item in items]
+        rows = self._plan.rows(bucket, self._mesh.size)
+        images, sizes = np.zeros((rows, *bucket, 3), np.uint8), np.ones((rows, 2), np.int32)
+        planes = _power_of_two(max((len(item.keys) for item in readable if item), default=1))
+        h, w = (-(-n // STRIDE) for n in bucket)
+        seeds = np.zeros((rows, planes, h, w), np.float32)
+        for i, item in enumerate(readable):
+            if item is not None:
+                H, W = sizes[i] = item.image.shape[:2]
+                images[i, :H, :W] = item.image
+                count, rows, columns = item.seeds.shape
+                seeds[i, :count, :rows, :columns] = item.seeds
+        images, sizes, seeds = jax.device_put((images, sizes, seeds), split(self._mesh))
+        return self._walk(seeds, self._affinities(variables, images, sizes))
+
+    def _half(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> jax.Array:
+        """Affinities, in the layout of `ops.stencil`, of uint8[B, H, W, 3] pictures."""
+        # psa pads pictures to multiples of 8, by zeros after normalising, and its network sees the padding.
+        cells = after_stride(sizes, STRIDE)
+        pixels = zero_outside(normalise_images(images), sizes)
+        features = self._network.apply(variables, pixels, cells * STRIDE)
+        return psa_affinities(features, cells, self._radius)
+
+
+def _collect(batch: _Running) -> list[Walked | Refused]:
+    scores = np.asarray(batch.scores)
+    return [
+        item if isinstance(item, Refused) else Walked(item.image_id, item.keys, _valid(item, scores[i]))
+        for i, item in enumerate(batch.items)
+    ]
+
+
+def _valid(item: WalkInput, scores: np.ndarray) -> np.ndarray:
+    count, h, w = item.seeds.shape
+    return scores[:count, :h, :w].copy()
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()

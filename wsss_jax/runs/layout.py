@@ -1,0 +1,149 @@
+"""Where a run keeps what: the only place that knows the names of its folders and files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsss_jax.data.lists import split_name
+from wsss_jax.systems.infer_cam.crops import part_file
+from wsss_jax.files import file_name
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths inside a run's folder. A split given as a text file goes by the file's stem."""
+
+    workdir: Path
+    outer: Path | None = None  # folder of the run that this one is a round of
+    cams_from: Path | None = None  # folder of the run whose CAMs this one refines
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.workdir / "config.json"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions and devices, and every start: command, commit, date, duration, end; see `manifest`."""
+        return self.workdir / "manifest.json"
+
+    def holds_results(self) -> bool:
+        """Whether a stage has made anything here: what only tells of the run does not count, nor does the
+        classifier's own run, nor what a kill left half-written."""
+        own = (p for p in self.workdir.glob("*") if p not in (self.config, self.manifest, self.logs))
+        return any(holds_results(p) for p in own if p != self.classifier)
+
+    @property
+    def logs(self) -> Path:
+        """train.jsonl, log.txt and TensorBoard's events."""
+        return self.workdir / "logs"
+
+    @property
+    def report(self) -> Path:
+        """The report's one file."""
+        return self.workdir / "report" / "index.html"
+
+    @property
+    def classifier(self) -> Path:
+        """A run within the run: the ordinary classifier that class-specific erasing needs."""
+        return (self.outer or self.workdir) / "classifier"
+
+    def round(self, number: int) -> "Layout":
+        """A run within the run: one of SC-CAM's rounds before the last, counted from 1."""
+        outer = self.outer or self.workdir
+        return Layout(outer / f"round_{number}", outer)
+
+    def features(self, split: str) -> Path:
+        """Folder of a split's pooled features."""
+        return self.workdir / "features" / split_name(split)
+
+    def feature(self, split: str, image_id: str) -> Path:
+        """feature float32[4096 * width], conv6's mean over the picture."""
+        return self.features(split) / f"{image_id}.npz"
+
+    def sub_labels(self, split: str) -> Path:
+        """Which sub-categories each image of a split shows, and of which list, k and weights."""
+        return self.workdir / "sub_labels" / f"{split_name(split)}.npz"
+
+    def subcategory(self, name: str) -> Path:
+        """The picture of the sub-categories of a class."""
+        return self.workdir / "subcategories" / f"{file_name(name)}.png"
+
+    def checkpoints(self, network: str) -> Path:
+        """Folder of a network's checkpoints, one folder a step."""
+        return self.workdir / "checkpoints" / network
+
+    def cams(self, split: str) -> Path:
+        """Folder of a split's class activation maps."""
+        return (self.cams_from or self.workdir) / "cam" / split_name(split)
+
+    def cam(self, split: str, image_id: str) -> Path:
+        """keys int32[K] (0-based classes) and cam float32[K, H, W], at the picture's size."""
+        return self.cams(split) / f"{image_id}.npz"
+
+    def cam_npy(self, split: str, image_id: str) -> Path:
+        """The same as the references' pickled {class: map} dictionary."""
+        return self.workdir / "cam_npy" / split_name(split) / f"{image_id}.npy"
+
+    def heat_map(self, split: str, image_id: str, class_name: str) -> Path:
+        """A picture of one class's map."""
+        return self.workdir / "heat" / split_name(split) / f"{image_id}_{file_name(class_name)}.png"
+
+    def parts(self, split: str) -> Path:
+        """Folder of the pictures of InferCam's parts, for people."""
+        return self.workdir / "parts" / split_name(split)
+
+    def part(self, split: str, image_id: str, number: int) -> Path:
+        """A picture of one of InferCam's parts, 1 to 4, named as its authors' program names them."""
+        return part_file(self.parts(split), image_id, number)
+
+    def crfs(self, split: str, alpha: float) -> Path:
+        """Folder of a split's scores after a dense CRF with background (1 - max)^alpha."""
+        return self.workdir / "crf" / split_name(split) / alpha_name(alpha)
+
+    def crf(self, split: str, alpha: float, image_id: str) -> Path:
+        """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, H, W] of a CRF."""
+        return self.crfs(split, alpha) / f"{image_id}.npz"
+
+    @property
+    def affinity_logs(self) -> Path:
+        """train.jsonl and TensorBoard's events of AffinityNet."""
+        return self.logs / "affinity"
+
+    def walked(self, split: str) -> Path:
+        """Folder of a split's scores after the random walk."""
+        return self.workdir / "pseudo_scores" / split_name(split)
+
+    def pseudo_scores(self, split: str, image_id: str) -> Path:
+        """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, h, w] of cells of
+        `stride` pixels, after the random walk."""
+        return self.walked(split) / f"{image_id}.npz"
+
+    def pseudos(self, split: str) -> Path:
+        """Folder of a split's pseudo masks."""
+        return self.workdir / "pseudo" / split_name(split)
+
+    def pseudo(self, split: str, image_id: str) -> Path:
+        """A pseudo mask: palette PNG, 0 background, class index + 1, 255 void."""
+        return self.pseudos(split) / f"{image_id}.png"
+
+    @property
+    def all_metrics(self) -> Path:
+        """Folder of the scores of all stages."""
+        return self.workdir / "metrics"
+
+    def metrics(self, stage: str, split: str) -> Path:
+        """Scores of a stage."""
+        return self.all_metrics / f"{stage}_{split_name(split)}.json"
+
+
+def holds_results(path: Path) -> bool:
+    """Whether a path is or holds a file other than a hidden or half-written one and settings.json, which only
+    tells how the files beside it are made."""
+    if path.name == "settings.json" or path.name.startswith(".") or ".orbax-checkpoint-tmp" in path.name:
+        return False
+    return path.is_file() or any(holds_results(inside) for inside in path.glob("*"))
+
+
+def alpha_name(alpha: float) -> str:
+    """The exponent of a CRF's background score in names of folders and stages, such as alpha_04."""
+    return f"alpha_{alpha:02g}"

@@ -1,0 +1,1 @@
+"""AffinityNet: which neighbouring pixels belong together, and the random walk along it."""

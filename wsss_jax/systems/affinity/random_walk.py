@@ -1,0 +1,162 @@
+"""Stage `random_walk`: CAMs carried along AffinityNet's affinities, and the pseudo masks that they give."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from wsss_jax.data.lists import sha256, split_name
+from wsss_jax.data.pool import map_ordered
+from wsss_jax.data.score_files import read_scores
+from wsss_jax.errors import RunError
+from wsss_jax.files import is_whole, write_json, write_whole
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
+from wsss_jax.interrupt import stop_here
+from wsss_jax.models.resnet38 import STRIDE
+from wsss_jax.progress import Progress
+from wsss_jax.refinement.jobs import Attempt, Refused
+from wsss_jax.refinement.maps import check_classes, read_maps
+from wsss_jax.refinement.pseudo import foreground_shares, label_map, palette_png, upsample, walk_seeds
+from wsss_jax.refinement.walk import WalkSettings
+from wsss_jax.refinement.walker import Walked, Walker, WalkInput
+from wsss_jax.runs.context import Run, require_cams
+from wsss_jax.stages.batches import write_batches
+from wsss_jax.stages.infer import made_with, record_in
+from wsss_jax.stages.refused import refusal, without_refused
+from wsss_jax.systems import affinity_net
+from wsss_jax.systems.affinity.train import affinity_variables
+
+
+def random_walk(run: Run) -> None:
+    """Walks the CAMs that have not been walked yet, and draws the masks that are missing or of another level.
+
+    Raises:
+      RunError: the folder holds scores of other weights or settings, or some CAMs cannot be used (at the end,
+        when all others are done).
+    """
+    split, method = run.config.dataset.infer_split, affinity_net(run.config)
+    ids, name = run.ids(split), f"random_walk {split_name(split)}"
+    require_cams(run)
+    variables, known = affinity_variables(run, method)
+    record_in(run.layout.walked(split), _scores_settings(run, ids, known), "walked scores")
+    batches = _plan(run, ids)
+    own = [image_id for batch in batches for image_id in batch.image_ids]
+    todo = [batch for batch in batches if not _done(run, batch)]
+    refused: list[Refused] = []
+    if todo:
+        run.say(f"{name}: {len(ids)} images, {_describe(run)}")
+        plan, mesh = _plan_settings(run), run.local_mesh
+        walker = Walker(method.network, method.radius, walk_settings(run), mesh, plan)
+        load = Attempt(functools.partial(load_input, run))
+        results = walker.walk(variables, todo, load, run.config.loader.threads)
+        done = without_refused(run, "random_walk", results, refused)
+        rate = write_batches("random_walk", batches, todo, done, functools.partial(_write, run))
+        run.say(f"{name}: {rate:.1f} images/s")
+    _draw_masks(run, own)
+    if refused:
+        raise RunError(refusal(name, refused, len(own)))
+
+
+def walk_settings(run: Run) -> WalkSettings:
+    """Section `walk` of the configuration."""
+    c = run.config.walk
+    return WalkSettings(beta=c.beta, logt=c.logt, method=c.method)
+
+
+def load_input(run: Run, image_id: str) -> WalkInput:
+    """Reads a picture and its CAMs; DataError if they cannot be used."""
+    image = run.source.image(image_id)
+    path = run.layout.cam(run.config.dataset.infer_split, image_id)
+    maps = read_maps(path, image_id, (image.shape[0], image.shape[1]))
+    check_classes(maps, len(run.source.classes), image_id)
+    seeds = walk_seeds(maps.cam, run.config.walk.alpha, STRIDE)
+    return WalkInput(image_id, image, np.concatenate([[-1], maps.keys]).astype(np.int32), seeds)
+
+
+def mask_of(run: Run, image_id: str) -> np.ndarray:
+    """The pseudo mask uint8[H, W] of an image's walked scores at `walk.fixed_threshold`."""
+    keys, shares = read_shares(run, image_id)
+    return label_map(shares, keys, run.config.walk.fixed_threshold)
+
+
+def read_shares(run: Run, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+    """Classes int32[K] and their shares float32[K, H, W] against background, at the picture's size."""
+    path = run.layout.pseudo_scores(run.config.dataset.infer_split, image_id)
+    scores = read_scores(path, image_id, "random_walk")
+    return scores.keys[1:], foreground_shares(upsample(scores.planes, STRIDE, run.source.size(image_id)))
+
+
+def _plan_settings(run: Run) -> InferenceSettings:
+    return InferenceSettings(
+        scales=(1.0,),
+        flip=False,
+        class_filter="given",
+        batch_size=run.config.walk.batch_size,
+        max_buckets=run.config.cam.max_buckets,
+    )
+
+
+def _plan(run: Run, ids: Sequence[str]) -> list[PlannedBatch]:
+    """This host's batches."""
+    batches = plan_batches(run.source, ids, _plan_settings(run), run.local_mesh.size)
+    return batches[jax.process_index() :: jax.process_count()]
+
+
+def _done(run: Run, batch: PlannedBatch) -> bool:
+    split = run.config.dataset.infer_split
+    return all(is_whole(run.layout.pseudo_scores(split, image_id)) for image_id in batch.image_ids)
+
+
+def _write(run: Run, result: Walked) -> None:
+    path = run.layout.pseudo_scores(run.config.dataset.infer_split, result.image_id)
+    write_whole(path, lambda file: np.savez(file, keys=result.keys, scores=result.scores))
+
+
+def _draw_masks(run: Run, ids: Sequence[str]) -> None:
+    """Draws the masks of all images that have scores; those that are there stay if they are of this level."""
+    split, level = run.config.dataset.infer_split, run.config.walk.fixed_threshold
+    note = run.layout.pseudos(split) / "settings.json"
+    settings = {"level": level, **made_with(run.layout.walked(split))}
+    fresh = note.exists() and made_with(note.parent) == settings
+    todo = [
+        image_id
+        for image_id in ids
+        if run.layout.pseudo_scores(split, image_id).exists()
+        and not (fresh and is_whole(run.layout.pseudo(split, image_id)))
+    ]
+    line = Progress("masks", len(todo))
+    draw = functools.partial(_draw, run)
+    for done, _ in enumerate(map_ordered(draw, todo, threads=run.config.loader.threads), 1):
+        line.update(done)
+        stop_here(f"random_walk has drawn {done} of {len(todo)} masks")
+    line.end()
+    if jax.process_index() == 0:
+        write_json(note, settings)
+
+
+def _draw(run: Run, image_id: str) -> None:
+    content = palette_png(mask_of(run, image_id))
+    path = run.layout.pseudo(run.config.dataset.infer_split, image_id)
+    write_whole(path, lambda file: file.write(content))
+
+
+def _scores_settings(run: Run, ids: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
+    """What the scores were made with: how the CAMs were, AffinityNet's weights, and the walk."""
+    split, walk = run.config.dataset.infer_split, run.config.walk
+    cams = made_with(run.layout.cams(split))
+    return {
+        **cams,
+        "list_sha256": sha256(ids),
+        "cam_weights_sha256": cams["weights_sha256"],
+        **known,
+        "stride": STRIDE,
+        "radius": run.config.affinity.radius,
+        **{f"walk_{key}": walk[key] for key in ("alpha", "beta", "logt", "method")},
+    }
+
+
+def _describe(run: Run) -> str:
+    c = run.config.walk
+    return f"2^{c.logt} steps ({c.method}), beta {c.beta:g}, background alpha {c.alpha:g}"

@@ -1,0 +1,169 @@
+"""Stage `train_affinity`: AffinityNet on the CRF scores of the pictures whose CAMs are to be refined."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from wsss_jax.data.affinity_labels import AffinitySample
+from wsss_jax.data.lists import sha256, split_name
+from wsss_jax.data.loader import steps_per_epoch
+from wsss_jax.errors import ConfigError, RunError
+from wsss_jax.files import is_whole
+from wsss_jax.method import Variables
+from wsss_jax.runs.context import Run, require_cams
+from wsss_jax.sharding import check_batch_size
+from wsss_jax.stages.infer import made_with, record_in
+from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
+from wsss_jax.stages.samples import recipe
+from wsss_jax.stages.train import Training, describe, run_training
+from wsss_jax.systems import affinity_net
+from wsss_jax.systems.affinity.pairs import check_pairs
+from wsss_jax.systems.affinity.task import Affinity
+from wsss_jax.training.checkpoints import Restored, digest, read_meta, restore, steps
+from wsss_jax.training.loop import Plan
+from wsss_jax.training.metrics import log_interval
+
+
+def train_affinity(run: Run) -> None:
+    """Trains or goes on training, unless `walk.checkpoint` names weights.
+
+    Raises:
+      RunError: CRF scores are missing, or have nothing to teach.
+      ConfigError: batches cannot be divided among the devices, or `affinity.init_from` means nothing.
+    """
+    config, settings = run.config, run.config.affinity
+    if config.walk.checkpoint:
+        return run.say(f"train_affinity: {config.walk.checkpoint}")
+    check_batch_size(
+        settings.batch_size, 1, jax.device_count(), jax.process_count(), key="affinity.batch_size"
+    )
+    ids = run.ids(config.dataset.infer_split)
+    method, sample = affinity_net(config), affinity_sample(run, ids)
+    check_pairs(sample, ids, settings.radius)
+    record_in(run.layout.checkpoints(method.trained), _settings(run, ids), "AffinityNet's checkpoints")
+    per_epoch = steps_per_epoch(len(ids), settings.batch_size)
+    plan = Plan(
+        batch_size=settings.batch_size,
+        accumulation=1,  # the loss needs the whole batch
+        steps_per_epoch=per_epoch,
+        total_epochs=settings.total_epochs,
+        seed=config.seed,
+        log_every=log_interval(config.log.every_steps, per_epoch * settings.total_epochs),
+        save_every=config.checkpoint.every_steps,
+        stage="train_affinity",
+        rate_key="affinity.learning_rate",
+        meta=describe(run, method),
+    )
+    run_training(
+        run,
+        Training(
+            method=method,
+            ids=ids,
+            sample=sample,
+            plan=plan,
+            decay_steps=plan.total_steps,
+            learning_rate=settings.learning_rate,
+            new_layers=settings.new_layers,
+            logs=run.layout.affinity_logs,
+            start=lambda restored: _initial(run, method, restored),
+        ),
+    )
+
+
+def affinity_sample(run: Run, ids: Sequence[str]) -> AffinitySample:
+    """What is made of each image; RunError if the CRF scores of one are missing."""
+    split, settings, augment = run.config.dataset.infer_split, run.config.affinity, recipe(run.config)
+    alphas = (settings.alpha_low, settings.alpha_high)
+    for alpha in alphas:
+        for image_id in ids:
+            path = run.layout.crf(split, alpha, image_id)
+            if not is_whole(path):
+                require_cams(run)
+                raise RunError(
+                    f"{path}: there are no CRF scores of image {image_id!r} at alpha {alpha:g}; run the "
+                    "stage crf first, with this alpha in --config.crf.alphas"
+                )
+    low, high = (run.layout.crfs(split, alpha) for alpha in alphas)
+    return AffinitySample(
+        source=run.source,
+        low=low,
+        high=high,
+        crop=settings.crop,
+        flip=augment.flip,
+        jitter=augment.jitter,
+    )
+
+
+def affinity_variables(run: Run, method: Affinity) -> tuple[Variables, dict[str, Any]]:
+    """AffinityNet's weights for the walk, and what is known of them.
+
+    That is `weights_sha256`, and of the images that they were trained on `affinity_split`, the list's name,
+    and `affinity_list_sha256`: None each where the weights do not tell, such as those of psa's program.
+
+    Raises:
+      RunError: none are trained yet.
+      CheckpointError: they are damaged or of another network.
+    """
+    if run.config.walk.checkpoint:
+        place = run.config.walk.checkpoint
+        variables = load_variables(run, place, method.network, complete=True)
+        return variables, {"weights_sha256": digest(variables), **_trained_on(place)}
+    folder = run.layout.checkpoints(method.trained)
+    saved = steps(folder)
+    if not saved:
+        raise RunError(f"{folder}: AffinityNet is not trained yet; run the stage train_affinity first")
+    restored = restore(folder / str(saved[-1]))
+    run.say(f"weights: affinity of step {restored.step} ({restored.meta['epochs']:g} epochs)")
+    known = {"weights_sha256": restored.meta["digest"]["variables"], **_trained_on(folder)}
+    return restored.variables, known
+
+
+def _trained_on(place: str | Path) -> dict[str, str | None]:
+    """Which images weights were trained on, if they are of a run of this program."""
+    split = images = None
+    path = Path(place).expanduser()
+    if path.is_dir():
+        step = step_folder(path)
+        split = json.loads(read_meta(step).get("config", "{}")).get("dataset", {}).get("infer_split")
+        folder = Path(step.parent)
+        images = made_with(folder)["list_sha256"] if (folder / "settings.json").exists() else None
+    return {"affinity_split": split and split_name(split), "affinity_list_sha256": images}
+
+
+def _settings(run: Run, ids: Sequence[str]) -> dict[str, Any]:
+    """What AffinityNet is trained with; section `affinity` may change between runs of other stages."""
+    split, settings = run.config.dataset.infer_split, run.config.affinity
+    low, high = (
+        made_with(run.layout.crfs(split, alpha)) for alpha in (settings.alpha_low, settings.alpha_high)
+    )
+    crf = {"cam_weights_sha256": low["weights_sha256"], "crf_low": low["crf"], "crf_high": high["crf"]}
+    return {"list_sha256": sha256(ids), **crf, **settings.to_dict()}
+
+
+def _initial(run: Run, method: Affinity, restored: Restored | None) -> Variables:
+    if restored is not None:
+        return {method.trained: restored.variables}
+    start, network = run.config.affinity.init_from, method.network
+    ignore = other_heads(network)
+    if start in ("trained", "classifier"):
+        # Some CAM networks have branches of the same names and other meaning: only the trunk is taken over.
+        path, ignore = _cam_network(run, start), ignore | set(network.heads)
+    elif start == "scratch":
+        raise ConfigError(
+            "config.affinity.init_from='scratch': AffinityNet needs a trained trunk; give 'trained', "
+            "'classifier' or the path of a checkpoint"
+        )
+    else:
+        path = start
+    return {method.trained: load_variables(run, path, network, ignore=ignore)}
+
+
+def _cam_network(run: Run, choice: str) -> str:
+    """Where the network is whose CAMs are refined; for a method that trains none, the ordinary classifier."""
+    if run.config.cams_from and choice == "trained":
+        return run.config.cams_from
+    trained = run.layout.checkpoints(run.method.trained)
+    return str(trained) if choice == "trained" and steps(trained) else classifier_path(run)

@@ -1,0 +1,1 @@
+"""The ordinary classifier and its class activation maps."""

@@ -1,0 +1,1 @@
+"""CPN: complementary patches."""

@@ -1,0 +1,1 @@
+"""OC-CSE: class-specific adversarial erasing."""

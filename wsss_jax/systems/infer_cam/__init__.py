@@ -1,0 +1,1 @@
+"""InferCam: the class-conditional response map of a trained classifier."""

@@ -1,0 +1,68 @@
+"""`infer_cam`: the class-conditional response map of a trained classifier, without training.
+
+W. Sun, J. Zhang, N. Barnes: "Inferring the Class Conditional Response Map for Weakly Supervised Semantic
+Segmentation", WACV 2022 (InferCam).
+
+A classifier's map is strong where a class is told from others most easily. InferCam asks the same
+classifier again: of four overlapping parts of the picture, split around the plain maps' centres of mass, and
+of each part several times, with what was found before painted over. A pixel's score is the largest it ever
+had.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from wsss_jax.method import Method, Variables
+from wsss_jax.models.classifier import Scores
+from wsss_jax.ops.normalise import max_normalise
+from wsss_jax.systems.infer_cam.crops import SplitRule
+from wsss_jax.systems.infer_cam.iterations import ErasingRule
+from wsss_jax.systems.resnet38.untrained import Untrained
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferCam(Untrained):
+    """Asks another method's network.
+
+    Attributes:
+      base: the method whose network and plain maps are used.
+      split: where a picture is split into parts.
+      erasing: how often a part is asked, and what is painted over.
+    """
+
+    base: Method
+    split: SplitRule
+    erasing: ErasingRule
+
+    stages = ("classifier", "split", "infer_cam", "eval_cam", "report")
+
+    @property
+    def networks(self) -> Mapping[str, Any]:
+        """The base's network that makes maps."""
+        return {self.trained: self.base.networks[self.base.trained]}
+
+    @property
+    def trained(self) -> str:
+        """The base's."""
+        return self.base.trained
+
+    def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
+        """The base's."""
+        return self.base.cam(variables, images, sizes)
+
+    def resize(
+        self, maps: jax.Array, sizes: jax.Array, new_sizes: jax.Array, shape: tuple[int, int]
+    ) -> jax.Array:
+        """The base's."""
+        return self.base.resize(maps, sizes, new_sizes, shape)
+
+    def activate(self, resized: jax.Array) -> jax.Array:
+        """The base's."""
+        return self.base.activate(resized)
+
+    def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
+        """Each class by its own maximum, anew in every round."""
+        return max_normalise(total, sizes)

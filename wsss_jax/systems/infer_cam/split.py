@@ -1,0 +1,66 @@
+"""Stage `split`: the parts into which InferCam splits pictures, to look at."""
+
+import functools
+from collections.abc import Sequence
+
+from wsss_jax.data.lists import split_name
+from wsss_jax.data.pool import map_ordered
+from wsss_jax.files import is_whole, write_whole
+from wsss_jax.interrupt import stop_here
+from wsss_jax.progress import Progress
+from wsss_jax.runs.context import Run
+from wsss_jax.systems.infer_cam.base_classifier import baseline_run, plain_maps, require_plain_maps
+from wsss_jax.systems.infer_cam.crops import boxes_of_files, cut, encode_jpeg, split_boxes
+from wsss_jax.systems.infer_cam.eraser import PartPlan
+from wsss_jax.systems.infer_cam.rule import InferCam
+
+_JPEG_QUALITY = 95  # OpenCV's default, as the authors' program has it; where infer_cam has none
+
+
+def split(run: Run) -> None:
+    """Writes the four parts of each picture of `dataset.infer_split`, as the authors' first program does.
+
+    No other stage needs them: `infer_cam` cuts the pictures and goes through JPEG in memory. It can read them
+    or the authors' own, though, by `infer_cam.split_path`.
+    """
+    name = run.config.dataset.infer_split
+    ids, base = run.ids(name), baseline_run(run)
+    require_plain_maps(base)
+    line = Progress("split", len(ids))
+    write = functools.partial(_write, run, base)
+    for done, _ in enumerate(map_ordered(write, ids, threads=run.config.loader.threads), start=1):
+        line.update(done)
+        stop_here(f"split has written the parts of {done} of {len(ids)} images")
+    line.end()
+    run.say(f"split {split_name(name)}: the parts of {len(ids)} images are in {run.layout.parts(name)}")
+
+
+def plan_parts(run: Run, base: Run, ids: Sequence[str]) -> list[PartPlan]:
+    """Reads the plain maps of all pictures and decides on their parts."""
+    line, plans = Progress("parts", len(ids)), []
+    plan = functools.partial(_plan, run, base)
+    for found in map_ordered(plan, ids, threads=run.config.loader.threads):
+        plans.append(found)
+        line.update(len(plans))
+        stop_here("infer_cam was looking for parts")
+    line.end()
+    return plans
+
+
+def _plan(run: Run, base: Run, image_id: str) -> PartPlan:
+    method = run.method
+    assert isinstance(method, InferCam)
+    keys, cam = plain_maps(base, image_id)
+    size, folder = (cam.shape[1], cam.shape[2]), run.config.infer_cam.split_path
+    boxes = boxes_of_files(folder, image_id, size) if folder else split_boxes(cam, method.split)
+    return PartPlan(image_id, size, tuple(int(key) for key in keys), boxes)
+
+
+def _write(run: Run, base: Run, image_id: str) -> None:
+    paths = [run.layout.part(run.config.dataset.infer_split, image_id, number) for number in range(1, 5)]
+    if all(map(is_whole, paths)):
+        return
+    image, quality = run.source.image(image_id), run.config.infer_cam.jpeg_quality or _JPEG_QUALITY
+    for path, box in zip(paths, _plan(run, base, image_id).boxes, strict=True):
+        content = encode_jpeg(cut(image, box), quality)
+        write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]

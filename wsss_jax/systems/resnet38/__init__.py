@@ -1,0 +1,1 @@
+"""What the systems on ResNet-38 have in common."""

@@ -1,0 +1,35 @@
+"""Methods that train one network on ResNet-38."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from wsss_jax.method import Path
+from wsss_jax.models.resnet38 import OnResNet38
+from wsss_jax.systems.resnet38.groups import resnet38_group
+
+Network = TypeVar("Network", bound=OnResNet38)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneNetwork(Generic[Network]):
+    """What such a method says of its network.
+
+    Attributes:
+      network: the network that learns.
+      frozen_blocks: blocks of the trunk that keep their pretrained weights.
+    """
+
+    network: Network
+    frozen_blocks: tuple[str, ...]
+
+    trained: ClassVar[str]
+
+    @property
+    def networks(self) -> Mapping[str, Network]:
+        """One network."""
+        return {self.trained: self.network}
+
+    def group(self, path: Path) -> str:
+        """All heads are new, the trunk pretrained."""
+        return resnet38_group(path, self.frozen_blocks, new_layers=self.network.heads)

@@ -1,0 +1,1 @@
+"""SC-CAM: sub-category exploration."""

@@ -1,0 +1,78 @@
+"""Stage `features`: the pooled features of every training image, which SC-CAM clusters."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from wsss_jax.data.lists import sha256
+from wsss_jax.files import is_whole, write_whole
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
+from wsss_jax.runs.context import Run, require
+from wsss_jax.stages.batches import write_batches
+from wsss_jax.stages.infer import inference_settings, made_with, record_in
+from wsss_jax.stages.networks import load_variables, other_heads
+from wsss_jax.systems import pooled_features
+from wsss_jax.systems.sc_cam.extractor import FeatureExtractor, Pooled
+from wsss_jax.systems.sc_cam.rounds import round_before
+from wsss_jax.training.checkpoints import digest
+
+
+def features(run: Run) -> None:
+    """Computes the features that are not there yet, by the classifier of the round before, at scale 1.
+
+    Only the trunk of that classifier counts, so it may be any ResNet-38: the ordinary classifier, a round
+    with another k, or ImageNet's.
+
+    Raises:
+      RunError: there is no such classifier yet, or the folder holds features of other weights.
+      CheckpointError: its trunk is not the configured one.
+    """
+    split = run.config.dataset.train_split
+    ids, network = run.ids(split), pooled_features(run.config)
+    source = round_before(run)
+    variables = load_variables(run, source, network, ignore=other_heads(network))
+    record_in(run.layout.features(split), _made_with(run, ids, digest(variables)), "features")
+    settings = _settings(run)
+    batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
+    batches = batches[jax.process_index() :: jax.process_count()]
+    todo = [batch for batch in batches if not _done(run, batch)]
+    run.say(f"features {split}: {len(ids)} images by {source}")
+    if not todo:
+        return run.say(f"features {split}: done already")
+    extractor = FeatureExtractor(network, run.local_mesh, settings)
+    results = extractor.extract(variables, run.source, todo)
+    rate = write_batches("features", batches, todo, results, functools.partial(_write, run))
+    run.say(f"features {split}: {rate:.1f} images/s, {extractor.compiled} compiled program(s)")
+
+
+def features_made_with(run: Run) -> dict[str, Any]:
+    """What the features on disk were made with; RunError if there are none."""
+    folder = run.layout.features(run.config.dataset.train_split)
+    require(folder / "settings.json", "features", "features")
+    return made_with(folder)
+
+
+def _made_with(run: Run, ids: tuple[str, ...], weights_sha256: str) -> dict[str, Any]:
+    return {
+        "dataset": run.config.dataset.name,
+        "list_sha256": sha256(ids),
+        "weights_sha256": weights_sha256,
+    }
+
+
+def _settings(run: Run) -> InferenceSettings:
+    """Those of section `cam`, but at the pictures' own size only and not mirrored, as in SC-CAM."""
+    return dataclasses.replace(inference_settings(run.config), scales=(1.0,), flip=False)
+
+
+def _done(run: Run, batch: PlannedBatch) -> bool:
+    split = run.config.dataset.train_split
+    return all(is_whole(run.layout.feature(split, image_id)) for image_id in batch.image_ids)
+
+
+def _write(run: Run, pooled: Pooled) -> None:
+    path = run.layout.feature(run.config.dataset.train_split, pooled.image_id)
+    write_whole(path, lambda file: np.savez(file, feature=pooled.feature))

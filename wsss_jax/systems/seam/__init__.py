@@ -1,0 +1,1 @@
+"""The maps of SEAM's published network."""
