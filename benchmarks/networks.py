@@ -10,7 +10,7 @@ from benchmarks.row import Settings
 from wsss_jax.config import defaults
 from wsss_jax.method import Method, Variables
 from wsss_jax.runs.devices import configure_jax
-from wsss_jax.systems import make_method
+from wsss_jax.systems.registry import make_method
 from wsss_jax.training.initial import variable_shapes
 
 NUM_CLASSES = 20  # of VOC

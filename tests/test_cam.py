@@ -29,7 +29,7 @@ from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.predictor.result import write_result
 from wsss_jax.refinement.folder import pair_files
 from wsss_jax.refinement.maps import read_maps
-from wsss_jax.systems import make_method
+from wsss_jax.systems.registry import make_method
 from wsss_jax.training.checkpoints import Checkpoints
 from wsss_jax.weights import from_variables
 from wsss_jax.weights.mapping import flatten

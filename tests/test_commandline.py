@@ -96,9 +96,9 @@ def test_an_experiment_can_be_named(flag, tmp_path):
     code = """
 import sys
 from absl import app
-from wsss_jax import main, stages
-import wsss_jax.runs.runner
-stages.run.run_stages = lambda config, workdir, stages: print(config.method, config.total_epochs, workdir)
+from wsss_jax import main
+from wsss_jax.runs import runner
+runner.run_stages = lambda config, workdir, stages: print(config.method, config.total_epochs, workdir)
 main.command()
 """
     done = subprocess.run(

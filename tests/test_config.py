@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from wsss_jax.config import defaults, flatten, validate
 from wsss_jax.errors import ConfigError
-from wsss_jax.systems import TITLES, make_method
+from wsss_jax.systems import TITLES
+from wsss_jax.systems.registry import make_method
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "configs").glob("[a-z]*.py"))

@@ -11,7 +11,8 @@ from tests.helpers.runs import tiny
 from wsss_jax import interrupt
 from wsss_jax.errors import Interrupted
 from wsss_jax.runs.runner import run_stages_of
-from wsss_jax.systems import TITLES, make_method
+from wsss_jax.systems import TITLES
+from wsss_jax.systems.registry import make_method
 from wsss_jax.training.checkpoints import restore, steps
 from wsss_jax.training.metrics import read_lines
 

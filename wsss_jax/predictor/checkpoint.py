@@ -163,7 +163,7 @@ def _class_names(count: int, given: Sequence[str] | None, source: str) -> tuple[
 def _made(config: Any, classes: Sequence[str], variables: Mapping[str, Any], source: str) -> Any:
     """The method; CheckpointError if the weights are not those of its network."""
     from wsss_jax.runs.devices import configure_jax
-    from wsss_jax.systems import make_method
+    from wsss_jax.systems.registry import make_method
     from wsss_jax.training.initial import variable_shapes
 
     configure_jax(config)

@@ -20,7 +20,7 @@ from wsss_jax.data.source import Source, label_matrix, make_source
 from wsss_jax.errors import ConfigError, Interrupted, RunError, UserError
 from wsss_jax.files import append_line, read_json, remove_temporary, write_json
 from wsss_jax.method import Method
-from wsss_jax.systems import make_method
+from wsss_jax.systems.registry import make_method
 from wsss_jax.sharding import data_mesh
 from wsss_jax.runs import manifest
 from wsss_jax.runs.layout import Layout

@@ -2,7 +2,8 @@
 
 from wsss_jax import experiments
 from wsss_jax.config import defaults
-from wsss_jax.systems import TITLES, make_method
+from wsss_jax.systems import TITLES
+from wsss_jax.systems.registry import make_method
 from wsss_jax.runs.runner import ON_REQUEST, REFINEMENTS
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 
 from wsss_jax.errors import RunError
-from wsss_jax.systems import affinity_net
+from wsss_jax.systems.registry import affinity_net
 from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.runs.checks import Facts
 from wsss_jax.runs.context import Run

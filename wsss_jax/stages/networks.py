@@ -13,8 +13,8 @@ from wsss_jax.errors import CheckpointError, ConfigError, RunError
 from wsss_jax.method import Variables
 from wsss_jax.runs.context import Run, require
 from wsss_jax.stages.samples import recipe
-from wsss_jax.systems import affinity_net
 from wsss_jax.systems.affinity.task import Affinity
+from wsss_jax.systems.registry import affinity_net
 from wsss_jax.training.checkpoints import (
     Restored,
     best_first,

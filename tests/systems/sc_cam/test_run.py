@@ -22,7 +22,7 @@ from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.runs.context import open_run
 from wsss_jax.runs.runner import run_stages_of
 from wsss_jax.stages.networks import load_variables, other_heads
-from wsss_jax.systems import make_method, pooled_features
+from wsss_jax.systems.registry import make_method, pooled_features
 from wsss_jax.systems.sc_cam.cluster import cluster_classes, k_means
 from wsss_jax.systems.sc_cam.rounds import last_epoch, round_of
 from wsss_jax.systems.sc_cam.subcategories import load_sub_labels

@@ -25,8 +25,8 @@ from wsss_jax.runs.context import Run, require_cams
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.infer import made_with, record_in
 from wsss_jax.stages.refused import refusal, without_refused
-from wsss_jax.systems import affinity_net
 from wsss_jax.systems.affinity.train import affinity_variables
+from wsss_jax.systems.registry import affinity_net
 
 
 def random_walk(run: Run) -> None:

@@ -19,9 +19,9 @@ from wsss_jax.stages.infer import made_with, record_in
 from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
 from wsss_jax.stages.samples import recipe
 from wsss_jax.stages.train import Training, describe, run_training
-from wsss_jax.systems import affinity_net
 from wsss_jax.systems.affinity.pairs import check_pairs
 from wsss_jax.systems.affinity.task import Affinity
+from wsss_jax.systems.registry import affinity_net
 from wsss_jax.training.checkpoints import Restored, digest, read_meta, restore, steps
 from wsss_jax.training.loop import Plan
 from wsss_jax.training.metrics import log_interval

@@ -14,7 +14,7 @@ from wsss_jax.runs.context import Run, require
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.infer import inference_settings, made_with, record_in
 from wsss_jax.stages.networks import load_variables, other_heads
-from wsss_jax.systems import pooled_features
+from wsss_jax.systems.registry import pooled_features
 from wsss_jax.systems.sc_cam.extractor import FeatureExtractor, Pooled
 from wsss_jax.systems.sc_cam.rounds import round_before
 from wsss_jax.training.checkpoints import digest
