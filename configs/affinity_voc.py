@@ -24,7 +24,7 @@ from wsss_jax.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """Returns the settings; those not set here are psa's in wsss_jax/config.py."""
+    """Returns the settings; those not set here are psa's, docs/configuration.md."""
     c = defaults()
     c.method = "affinity"
     c.cams_from = "runs/cam_voc"  # another run: --config.cams_from=<its folder>

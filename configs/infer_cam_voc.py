@@ -25,7 +25,7 @@ from wsss_jax.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """Returns the settings; those not set here are the authors' ones in wsss_jax/config.py."""
+    """Returns the settings; those not set here are the authors' ones, docs/configuration.md."""
     c = defaults()
     c.method = "infer_cam"
     c.infer_cam.network = "cam"

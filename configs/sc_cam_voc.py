@@ -28,7 +28,7 @@ from wsss_jax.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """Returns the settings; those not set here are the published ones in wsss_jax/config.py."""
+    """Returns the settings; those not set here are the published ones, docs/configuration.md."""
     c = defaults()
     c.method = "sc_cam"
     c.batch_size = 16

@@ -30,7 +30,7 @@ def main(*arguments):
         ([CONFIG, "--config.optimiser.learning_rate=1"], ["did you mean --config.optimizer.learning_rate?"]),
         ([CONFIG, "--config.optimizer.lr=1"], ["did you mean --config.optimizer.learning_rate?"]),
         ([CONFIG, "--config.bs=1"], ["did you mean --config.batch_size or --config.affinity.batch_size or"]),
-        ([CONFIG, "--config.zzz=1"], ["--config.zzz", "wsss_jax/config.py lists all keys"]),
+        ([CONFIG, "--config.zzz=1"], ["--config.zzz", "docs/configuration.md lists all keys"]),
         ([CONFIG, "--noconfig.cam.flop"], ["--config.cam.flop", "did you mean --config.cam.flip?"]),
         ([CONFIG, "--config.batch_size=many"], ["many", "wanted int, such as 16"]),
         ([CONFIG, "--config.batch_size=1.5"], ["1.5", "wanted int, such as 16"]),

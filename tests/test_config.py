@@ -1,14 +1,17 @@
 """Settings: defaults that hold together, and values that cannot be used are named with the remedy."""
 
 import importlib
+import math
 import runpy
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
-from wsss_jax.config import defaults, flatten, validate
+from wsss_jax.config import add, declared, defaults, flatten, is_free, sections, validate
 from wsss_jax.errors import ConfigError
+from wsss_jax.reference import page
+from wsss_jax.settings import POSITIVE, Section, Setting, numbers, rising
 from wsss_jax.systems import TITLES
 from wsss_jax.systems.registry import make_method
 
@@ -78,6 +81,91 @@ def test_unusable_values(key, value, message):
         validate(config)
     assert message in str(error.value)
     assert str(error.value).startswith(f"config.{key}=") and "\n" not in str(error.value)
+
+
+# What could be changed in a run's folder when each part came to declare its own: whole sections, and keys.
+FREE_SECTIONS = (
+    "cam.", "infer_cam.", "eval.", "crf.", "affinity.", "walk.", "loader.", "log.", "report.", "checkpoint.",
+)  # fmt: skip
+FREE_KEYS = (
+    "refinement", "compilation_cache", "cpu_keep_memory", "distributed", "dataset.root",
+    "dataset.infer_split", "dataset.eval_split", "sc_cam.maps",
+)  # fmt: skip
+
+
+def test_free_settings():
+    keys = dict(flatten(defaults()))
+    free = [key for key in keys if key.startswith(FREE_SECTIONS) or key in FREE_KEYS]
+    assert [key for key in keys if is_free(key)] == free
+    assert is_free("classifier.cam.scales") and not is_free("classifier.total_epochs")
+    assert is_free("crf.of_another_version") and not is_free("of_another_version")
+
+
+def test_every_setting_says_what_it_is_and_is_declared_once():
+    keys = [key for section in sections() for key in section.keyed()]
+    assert len(keys) == len(set(keys))
+    assert [key for key, setting in declared().items() if not setting.help] == []
+
+
+def test_checks_of_numbers():
+    check = numbers("two rising numbers", lambda values: len(values) == 2 and rising(values))
+    good = [(0, 1), (0.5, 2.0)]
+    bad = [(), None, (1, 1), (1, 0), (-1, 0), (0, 1, 2), (0, math.inf), (0, math.nan), (0, "1")]
+    assert [values for values in good + bad if check.holds(values)] == good
+
+
+class TestOfASystemDefinedOutside:
+    """Its settings are in defaults, checks and reference once they are added."""
+
+    @pytest.fixture(autouse=True)
+    def toy(self, monkeypatch):
+        monkeypatch.setattr("wsss_jax.config._added", [])
+
+        def check(flat):
+            if flat["toy.steps"] > flat["toy.parts.depth"]:
+                raise ConfigError(f"config.toy.steps={flat['toy.steps']}: must be at most the depth")
+
+        steps = Setting(3, "Steps of a toy", POSITIVE)
+        add(Section("toy", "A toy", {"steps": steps, "colour": Setting("red", "Of it", free=True)}, check))
+        add(Section("toy.parts", "Its parts", {"depth": Setting(4, "How deep")}))
+
+    def test_defaults(self):
+        assert defaults().toy.to_dict() == {"steps": 3, "colour": "red", "parts": {"depth": 4}}
+        assert is_free("toy.colour") and not is_free("toy.steps")
+
+    @pytest.mark.parametrize(
+        ("steps", "message"),
+        [
+            (0, "config.toy.steps=0: must be greater than 0"),
+            (5, "config.toy.steps=5: must be at most the dep"),
+        ],
+    )
+    def test_checks(self, steps, message):
+        config = defaults()
+        validate(config)
+        config.toy.steps = steps
+        with pytest.raises(ConfigError, match=message):
+            validate(config)
+
+    def test_reference(self):
+        assert "## `toy`\n\nA toy.\n" in page()
+        assert "| `toy.steps` | `3` | Steps of a toy | greater than 0 |  |" in page()
+        assert "| `toy.colour` | `'red'` | Of it |  | yes |" in page()
+
+
+def test_the_page_in_the_docs_is_made_of_the_declarations():
+    """`python -m wsss_jax.reference > docs/configuration.md` writes it anew."""
+    assert (ROOT / "docs/configuration.md").read_text(encoding="utf-8") == page()
+
+
+def test_the_page_shortens_long_sequences_and_names_what_must_hold():
+    text = page()
+    assert "| `eval.thresholds` | `(0.1, 0.11, ..., 0.39)` |" in text
+    assert (
+        "| `cam.class_filter` | `'given'` |" in text
+        and "| one of 'given', 'predicted', 'all' | yes |" in text
+    )
+    assert max(map(len, text.splitlines())) < 400
 
 
 def test_unknown_method_names_those_there_are():

@@ -20,7 +20,8 @@ PACKAGE = ROOT / "wsss_jax"
 # From the bottom upwards: a part may import itself and those in lines above its own.
 ORDER = (
     ("errors",),
-    ("commandline", "config", "experiments", "files", "folder_lock", "interrupt", "progress"),
+    ("commandline", "experiments", "files", "folder_lock", "interrupt", "progress", "settings"),
+    ("config",),
     ("data", "weights"),
     ("ops",),
     ("models",),
@@ -29,7 +30,7 @@ ORDER = (
     ("training", "inference", "evaluation"),
     ("refinement",),
     ("report",),
-    ("stages", "flags"),
+    ("stages", "flags", "reference"),
     ("convert", "predictor"),
     ("main", "cam", "refine"),
 )
@@ -38,6 +39,8 @@ NUMPY_ONLY = (
     "data",
     "weights",
     "config",
+    "settings",
+    "reference",
     "errors",
     "commandline",
     "experiments",
@@ -70,9 +73,14 @@ def _imports(path):
 
 
 def _part(path):
-    """The name of the part of the program that a file belongs to, 'data' say; 'main' for a command's door."""
+    """The name of the part of the program that a file belongs to, 'data' say; 'main' for a command's door.
+
+    The files in which parts declare their settings are one part, which nearly all others may import.
+    """
     if path.name == "__main__.py":
         return "main"
+    if path.name == "settings.py" or path == PACKAGE / "systems/__init__.py":
+        return "settings"
     return _house(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
 
 
@@ -91,7 +99,7 @@ def test_imports_go_downwards(path):
         assert not name.startswith("."), f"{path}:{line}: relative import"
         parts = name.split(".")
         if parts[0] == "wsss_jax" and len(parts) > 1:
-            imported = _house(parts[1])
+            imported = "settings" if parts[-1] == "settings" or parts[1:] == ["systems"] else _house(parts[1])
             if imported != part and imported in RANKS:
                 assert RANKS[imported] < RANKS[part], f"{path.name}:{line}: {part} may not import {imported}"
 
@@ -124,7 +132,7 @@ def test_every_module_can_be_imported(name):
         pytest.skip(f"needs the extra that has {error.name}")
 
 
-@pytest.mark.parametrize("name", ["wsss_jax.main", "wsss_jax.data", "wsss_jax.weights", "wsss_jax.config"])
+@pytest.mark.parametrize("name", ["wsss_jax.main", "wsss_jax.data", "wsss_jax.weights", "wsss_jax.reference"])
 def test_starting_up_loads_nothing_heavy(name):
     """Spawned loader workers import the main module again, and `--help` should not take seconds."""
     code = f"import sys, {name}; print(*sorted({set(HEAVY)} & set(sys.modules)))"

@@ -105,9 +105,9 @@ RECIPES = {
         "sc_cam.hand_on": (30, 40, 50),
         "sc_cam.sub_weight": 5.0,
         "sc_cam.restarts": 10,
-        "cam.sc_cam_maps": "parent",
-        "cam.sc_cam_binarised": False,
-        "crf.sc_cam_binarised": False,
+        "sc_cam.maps": "classes",
+        "cam.binarised_npy": False,
+        "crf.binarised": False,
         "eval.fixed_threshold": 0.15,
         "eval.absent_classes": "truth",  # section 15
         "eval.every_epochs": 0,
@@ -181,7 +181,7 @@ RECIPES = {
     },
 }
 # Sections of the configuration that a method does not read.
-NOT_SC_CAM = ("sc_cam.", "cam.sc_cam_", "crf.sc_cam_")
+NOT_SC_CAM = ("sc_cam.", "cam.binarised_npy", "crf.binarised")
 UNREAD = {
     "cam_voc": (*NOT_SC_CAM, "cse.", "cpn.", "infer_cam.", "classifier_from", "classifier."),
     "sc_cam_voc": ("cse.", "cpn.", "infer_cam."),

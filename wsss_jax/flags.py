@@ -86,7 +86,7 @@ def _nearest(key: str, known: Mapping[str, Any]) -> str:
         leaf = difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)
         near = [name for name, last in zip(known, leaves, strict=True) if last in leaf]
     if not near:
-        return "wsss_jax/config.py lists all keys"
+        return "docs/configuration.md lists all keys"
     near = sorted(near, key=lambda name: name.count("."))  # the most general first
     return f"did you mean {' or '.join(f'--config.{name}' for name in near)}?"
 

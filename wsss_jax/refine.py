@@ -46,7 +46,7 @@ from wsss_jax.refinement.folder import (
 )
 from wsss_jax.refinement.jobs import Attempt, Refused
 from wsss_jax.refinement.pseudo import walk_seeds
-from wsss_jax.refinement.settings import PRESETS, CrfSettings
+from wsss_jax.refinement.settings import BACKENDS, CRF, PRESETS, CrfSettings
 
 if TYPE_CHECKING:
     from wsss_jax.refinement.walker import WalkInput
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 # JAX is imported inside functions: `--help` and a misspelt folder should not take seconds.
 
 Result = TypeVar("Result")
-_ALPHAS = (4.0, 32.0)
+_ALPHAS: tuple[float, ...] = CRF.settings["alphas"].default
 _THRESHOLDS = (0.3, 0.05)
 _TASK_PRESETS = ("psa", "cpn", "irn")
 _BACKEND_HELP = "auto: pydensecrf on a CPU that has it, else jax"
@@ -273,7 +273,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--thresholds", type=_numbers, metavar="H,L", help=f"irn: of the background; {_listed(_THRESHOLDS)}")
     add("--affinity", metavar="FILE", help="walk: AffinityNet's weights, or checkpoints/affinity of a run")
     add("--scores", action="store_true", help="psa, cpn: also write .npz files with keys and scores")
-    add("--backend", choices=("auto", "jax", "pydensecrf"), default="auto", help=_BACKEND_HELP)
+    add("--backend", choices=BACKENDS, default="auto", help=_BACKEND_HELP)
     add(
         "--batch-size", type=int, default=0, metavar="N", help="pictures per batch; 0: as the devices need it"
     )

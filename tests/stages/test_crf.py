@@ -74,7 +74,7 @@ def copy(finished, tmp_path):
 
 def test_on_maps_of_0_and_255_only_the_threshold_counts(finished, tmp_path):
     """What is above 0.15 is 255, whatever it was: halved maps give the same scores."""
-    on = config(crf__sc_cam_binarised=True, crf__alphas=(4.0,))
+    on = config(crf__binarised=True, crf__alphas=(4.0,))
     run_stages_of(on, write_cams(tmp_path), ["crf"])
     image_id = source().ids("val")[2]
     _, whole = scores(tmp_path, image_id)
@@ -88,10 +88,8 @@ def test_on_maps_of_0_and_255_only_the_threshold_counts(finished, tmp_path):
     assert made.endswith("srgb 13, of maps of 0 and 255")
     with pytest.raises(RunError, match=r"CRF scores made with crf .*of maps of 0 and 255.*choose another"):
         run_stages_of(config(crf__alphas=(4.0,)), tmp_path, ["crf"])
-    with pytest.raises(
-        ConfigError, match=r"crf.alphas=\(4.5,\): with crf.sc_cam_binarised they must be whole"
-    ):
-        run_stages_of(config(crf__sc_cam_binarised=True, crf__alphas=(4.5,)), tmp_path, ["crf"])
+    with pytest.raises(ConfigError, match=r"crf.alphas=\(4.5,\): with crf.binarised they must be whole"):
+        run_stages_of(config(crf__binarised=True, crf__alphas=(4.5,)), tmp_path, ["crf"])
 
 
 def test_score_files_keep_their_promises(finished):

@@ -1,41 +1,48 @@
 """What dense CRFs are told: kernels, iterations, and the published choices. Imports no JAX."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
 
 from wsss_jax.errors import ConfigError
+from wsss_jax.settings import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Check,
+    Section,
+    Setting,
+    field,
+    numbers,
+    one_of,
+    settings_of,
+)
 
-_POSITIVE = ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb")
-_NOT_NEGATIVE = ("gaussian_weight", "bilateral_weight")
+BACKENDS = ("auto", "jax", "pydensecrf")
+_WIDTH = Check("greater than 0 and finite", lambda value: 0 < value < math.inf)
+_WEIGHT = Check("at least 0 and finite", lambda value: 0 <= value < math.inf)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrfSettings:
     """Mean field of a fully connected CRF with Potts labels (Krähenbühl and Koltun, NIPS 2011).
 
-    Attributes:
-      iterations: mean-field updates, at least 1.
-      gaussian_weight: of the kernel over positions.
-      gaussian_sxy: its standard deviation in pixels.
-      bilateral_weight: of the kernel over positions and colours.
-      bilateral_sxy: its standard deviation in pixels.
-      bilateral_srgb: its standard deviation in levels of 0..255 in each colour channel.
+    The fields are settings of section `crf`, too; the defaults are psa's.
     """
 
-    iterations: int = 10
-    gaussian_weight: float = 3.0
-    gaussian_sxy: float = 3.0
-    bilateral_weight: float = 10.0
-    bilateral_sxy: float = 80.0
-    bilateral_srgb: float = 13.0
+    iterations: int = field(10, "Mean-field updates", POSITIVE)
+    gaussian_weight: float = field(3.0, "Of the kernel over positions", _WEIGHT)
+    gaussian_sxy: float = field(3.0, "Its standard deviation in pixels", _WIDTH)
+    bilateral_weight: float = field(10.0, "Of the kernel over positions and colours", _WEIGHT)
+    bilateral_sxy: float = field(80.0, "Its standard deviation in pixels", _WIDTH)
+    bilateral_srgb: float = field(
+        13.0, "Its standard deviation in levels of 0..255 in each colour channel", _WIDTH
+    )
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ConfigError(f"a CRF of {self.iterations} iterations does nothing; give 1 or more")
-        for name in _POSITIVE + _NOT_NEGATIVE:
+        for name, setting in settings_of(CrfSettings).items():
             value = getattr(self, name)
-            if not value >= 0 or value == float("inf") or (name in _POSITIVE and value == 0):
-                bound = "greater than 0" if name in _POSITIVE else "at least 0"
-                raise ConfigError(f"{name} of a CRF is {value}: must be finite and {bound}")
+            setting.require(value, f"{name} of a CRF is {value}")
 
     def at_scale(self, factor: float) -> "CrfSettings":
         """For pictures that were shrunk by `factor`: distances shrink alike, colours stay."""
@@ -59,3 +66,41 @@ DEEPLAB = CrfSettings(gaussian_sxy=1.0, bilateral_weight=4.0, bilateral_sxy=67.0
 SEAM_DEEPLAB = CrfSettings(iterations=1, bilateral_sxy=32.0)  # the DeepLab v1 that SEAM and CPN name
 AFA = CrfSettings(bilateral_weight=4.0, bilateral_sxy=64.0, bilateral_srgb=5.0)
 PRESETS = {"psa": PSA, "cpn": CPN, "irn": IRN, "deeplab": DEEPLAB, "seam_deeplab": SEAM_DEEPLAB, "afa": AFA}
+
+
+def _check(flat: Mapping[str, Any]) -> None:
+    alphas = flat["crf.alphas"]
+    if flat["crf.binarised"] and any(alpha % 1 for alpha in alphas):
+        raise ConfigError(
+            f"config.crf.alphas={alphas}: with crf.binarised they must be whole numbers, for the "
+            "background's score is then a power of a negative number"
+        )
+
+
+CRF = Section(
+    "crf",
+    "Dense CRF on CAMs, as psa, SC-CAM, CPN and OC-CSE have it; see [refinement.md](refinement.md)",
+    {
+        "alphas": Setting(
+            (4.0, 32.0),
+            "Exponents of the background score (1 - max CAM)^alpha: psa and SC-CAM 4, 32, OC-CSE 6, 10, 24",
+            numbers(
+                "one or more different numbers greater than 0",
+                lambda values: min(values) > 0 and len(set(values)) == len(values),
+            ),
+        ),
+        **settings_of(CrfSettings),
+        "binarised": Setting(False, "The CRF sees maps of 0 and 255, as SC-CAM's does"),
+        "backend": Setting(
+            "auto", "What computes it; 'auto' is pydensecrf on a CPU that has it, else jax", one_of(*BACKENDS)
+        ),
+        "batch_size": Setting(
+            0, "Images per batch on this host; 0: 8 per accelerator, 1 per CPU device", NOT_NEGATIVE
+        ),
+        "max_buckets": Setting(4, "Padded image sizes", POSITIVE),
+        "workers": Setting(0, "Processes of pydensecrf; 0: one per core", NOT_NEGATIVE),
+    },
+    _check,
+    free=True,
+)
+SECTIONS = (CRF,)

@@ -14,10 +14,9 @@ from wsss_jax.errors import ConfigError
 from wsss_jax.refinement import native
 from wsss_jax.refinement.crf import DenseCrf, Indexed
 from wsss_jax.refinement.jobs import Attempt, Job, Load, NativeTask, Refined, Refused, without_choice
-from wsss_jax.refinement.settings import CrfSettings
+from wsss_jax.refinement.settings import BACKENDS, CrfSettings
 
 Size = tuple[int, int]  # (height, width) in pixels
-BACKENDS = ("auto", "jax", "pydensecrf")
 _ROWS_PER_ACCELERATOR = 8
 _USUAL_AREA = 512 * 512  # batches of larger pictures have fewer of them
 

@@ -15,25 +15,15 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from wsss_jax.config import flatten, resolved, validate
+from wsss_jax.config import flatten, is_free, resolved, validate
 from wsss_jax.data.source import Source, label_matrix, make_source
 from wsss_jax.errors import ConfigError, Interrupted, RunError, UserError
 from wsss_jax.files import append_line, read_json, remove_temporary, write_json
 from wsss_jax.method import Method
-from wsss_jax.systems.registry import make_method
-from wsss_jax.sharding import data_mesh
 from wsss_jax.runs import manifest
 from wsss_jax.runs.layout import Layout
-
-# Settings that change neither the weights nor how they are reached; all others may not change within a run.
-_FREE = (
-    "cam.", "infer_cam.", "eval.", "crf.", "affinity.", "walk.", "loader.", "log.", "report.", "checkpoint.",
-    "classifier.cam.", "classifier.eval.",
-)  # fmt: skip
-_FREE_KEYS = (
-    "refinement", "compilation_cache", "cpu_keep_memory", "distributed", "dataset.root",
-    "dataset.infer_split", "dataset.eval_split",
-)  # fmt: skip
+from wsss_jax.sharding import data_mesh
+from wsss_jax.systems.registry import make_method
 
 
 @dataclass(frozen=True)
@@ -158,9 +148,8 @@ def _plain(config: ConfigDict) -> Iterator[tuple[str, Any]]:
 def _check_same(saved: dict[str, Any], now: dict[str, Any], layout: Layout) -> None:
     missing = object()
     for key in sorted(saved.keys() | now.keys()):
-        free = key.startswith(_FREE) or key in _FREE_KEYS
         before, after = saved.get(key, missing), now.get(key, missing)
-        if not free and before != after:
+        if before != after and not is_free(key):
             was = "nothing" if before is missing else repr(before)
             want = "nothing" if after is missing else repr(after)
             raise ConfigError(

@@ -20,6 +20,7 @@ from wsss_jax.refinement.settings import CrfSettings
 from wsss_jax.refinement.stream import CrfStream, StreamSettings
 from wsss_jax.runs.context import Run, require, require_cams
 from wsss_jax.runs.layout import alpha_name
+from wsss_jax.settings import settings_of
 from wsss_jax.stages.batches import write_results
 from wsss_jax.stages.evaluate import provenance, with_masks, write_metrics
 from wsss_jax.stages.infer import made_with, record_in
@@ -84,26 +85,18 @@ def stream_settings(config: ConfigDict) -> StreamSettings:
 
 def crf_settings(config: ConfigDict) -> CrfSettings:
     """The kernels and iterations of section `crf`."""
-    section = config.crf
-    return CrfSettings(
-        iterations=section.iterations,
-        gaussian_weight=section.gaussian_weight,
-        gaussian_sxy=section.gaussian_sxy,
-        bilateral_weight=section.bilateral_weight,
-        bilateral_sxy=section.bilateral_sxy,
-        bilateral_srgb=section.bilateral_srgb,
-    )
+    return CrfSettings(**{name: config.crf[name] for name in settings_of(CrfSettings)})
 
 
 def _energies(config: ConfigDict) -> Callable[..., np.ndarray]:
     """Energies float32[A, K + 1, H, W] of CAMs float32[K, H, W] and `alphas`."""
-    return binarised_energies if config.crf.sc_cam_binarised else cam_energies
+    return binarised_energies if config.crf.binarised else cam_energies
 
 
 def _record(run: Run, split: str) -> None:
     """Says beside the scores which CAMs and settings they were made with, or checks it."""
     cams, kernels = made_with(require_cams(run).parent), crf_settings(run.config).describe()
-    if run.config.crf.sc_cam_binarised:
+    if run.config.crf.binarised:
         kernels += ", of maps of 0 and 255"
     for alpha in run.config.crf.alphas:
         settings = {**cams, "crf": f"alpha {alpha:g}, {kernels}"}

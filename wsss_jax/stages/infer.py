@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from wsss_jax.config import flatten
 from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.errors import RunError
 from wsss_jax.files import is_whole, read_json, write_json, write_whole
@@ -39,8 +40,8 @@ class CamResult(Protocol):
         """float32[K, H, W], 0..1."""
 
 
-# Keys of section `cam` that only one method reads, and that its folder of CAMs depends on.
-_METHOD_KEYS = {"sc_cam": ("sc_cam_maps", "sc_cam_binarised")}
+# What else a method's folder of CAMs depends on.
+_METHOD_KEYS = {"sc_cam": ("sc_cam.maps", "cam.binarised_npy")}
 
 
 def infer_cam(run: Run) -> None:
@@ -88,6 +89,7 @@ def wanted_classes(run: Run, ids: Sequence[str]) -> dict[str, tuple[int, ...]] |
 
 def cam_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str, Any]:
     """What a folder of CAMs was made with; stored beside them and quoted with every score."""
+    flat = dict(flatten(run.config))
     return {
         "method": run.config.method,
         "dataset": run.config.dataset.name,
@@ -96,7 +98,7 @@ def cam_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str,
         "scales": list(run.config.cam.scales),
         "flip": run.config.cam.flip,
         "class_filter": run.config.cam.class_filter,
-        **{key: run.config.cam[key] for key in _METHOD_KEYS.get(run.config.method, ())},
+        **{key: flat[key] for key in _METHOD_KEYS.get(run.config.method, ())},
     }
 
 
@@ -140,7 +142,7 @@ def write_cam(run: Run, result: CamResult) -> None:
     if run.config.cam.heat_maps:
         _write_heat_maps(run, result)
     if run.config.cam.export_npy:
-        cams = binarised(result.cam) if run.config.cam.sc_cam_binarised else result.cam
+        cams = binarised(result.cam) if run.config.cam.binarised_npy else result.cam
         maps = {int(key): cam for key, cam in zip(result.keys, cams, strict=True)}
         content = io.BytesIO()
         np.save(content, np.array(maps, dtype=object), allow_pickle=True)

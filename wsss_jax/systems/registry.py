@@ -72,7 +72,7 @@ def _sc_cam(config: ConfigDict, num_classes: int) -> ScCam:
         network=SubcategoryClassifier(num_classes, children, head_dropout=dropout, **network_options(config)),
         frozen_blocks=tuple(config.model.frozen_blocks),
         sub_weight=config.sc_cam.sub_weight,
-        maps=config.cam.sc_cam_maps,
+        maps=config.sc_cam.maps,
     )
 
 

@@ -207,7 +207,7 @@ def test_maps_of_other_scales_are_not_mixed(copy):
         ({"infer_cam__network": "seam"}, r"network='seam'.*--config.classifier_from"),
         ({"infer_cam__network": "infer_cam"}, r"infer_cam.network='infer_cam': must be one of 'cam'"),
         ({"infer_cam__jpeg_quality": 101}, r"infer_cam.jpeg_quality=101: must be 1 to 100, 0 for none"),
-        ({"infer_cam__jpeg_quality": -1}, r"infer_cam.jpeg_quality=-1: must be at least 0"),
+        ({"infer_cam__jpeg_quality": -1}, r"infer_cam.jpeg_quality=-1: must be 1 to 100, 0 for none"),
         ({"infer_cam__rounds": 0}, r"infer_cam.rounds=0.*greater than 0"),
         ({"infer_cam__margins": (10, -1)}, r"infer_cam.margins=\(10, -1\): must be"),
     ],

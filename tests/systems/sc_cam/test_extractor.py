@@ -55,7 +55,7 @@ def test_features_are_the_same_on_many_devices_and_without_padding():
 
 def test_maps_of_sub_categories_are_summed_over_views_and_then_merged():
     """A class's k maps peak at different places in a picture and its mirror image, so the order matters."""
-    source, method, given = Pictures(), narrow("sub"), {"a": (1, 4), "b": (0,), "c": (2, 3)}
+    source, method, given = Pictures(), narrow("subcategories"), {"a": (1, 4), "b": (0,), "c": (2, 3)}
     settings = dataclasses.replace(SETTINGS, flip=True, class_filter="given")
     variables = narrow_variables(method)
     predictor = Predictor(method, data_mesh(jax.devices()[:1]), settings)

@@ -161,14 +161,14 @@ def test_a_moved_run_goes_on(copy, capsys):
 
 def test_maps_of_sub_categories_can_be_asked_for(copy):
     shutil.rmtree(copy / "cam")
-    options = {"cam__sc_cam_maps": "sub", "cam__export_npy": True, "cam__sc_cam_binarised": True}
+    options = {"sc_cam__maps": "subcategories", "cam__export_npy": True, "cam__binarised_npy": True}
     run_stages_of(config_of(**options), copy, ["infer_cam", "eval_cam"])
     with np.load(copy / "cam/val/val_00000.npz") as file:
         keys, cam = file["keys"], file["cam"]
     assert cam.reshape(len(keys), -1).max(1) == pytest.approx(1, abs=1e-3)
     exported = np.load(copy / "cam_npy/val/val_00000.npy", allow_pickle=True).item()
     assert sorted(exported) == list(keys) and set(np.unique(exported[keys[0]])) <= {0, 255}
-    with pytest.raises(RunError, match="sc_cam_maps 'sub', now 'parent'"):
+    with pytest.raises(RunError, match=r"sc_cam\.maps 'subcategories', now 'classes'"):
         run_stages_of(config_of(), copy, ["infer_cam"])
 
 
@@ -263,7 +263,7 @@ def test_a_published_file_is_converted_and_gives_cams(tmp_path):
     config.cam.checkpoint = str(tf.write_zip(tmp_path / "k10_R3_resnet_cls_ep50.pth", tensors))
     run_stages_of(config, tmp_path / "run", ["infer_cam"])
     settings = json.loads((tmp_path / "run/cam/val/settings.json").read_text())
-    assert settings["method"] == "sc_cam" and settings["sc_cam_maps"] == "parent"
+    assert settings["method"] == "sc_cam" and settings["sc_cam.maps"] == "classes"
     assert len(list((tmp_path / "run/cam/val").glob("*.npz"))) == 10
 
 
@@ -276,8 +276,8 @@ def test_a_published_file_is_converted_and_gives_cams(tmp_path):
         ({"sc_cam.rounds": 4}, r"hand_on=\(30, 40, 50\): must be an epoch for each of 4 round"),
         ({"sc_cam.hand_on": (30, 2.5, 2)}, r"hand_on=\(30, 2.5, 2\): must be an epoch"),
         ({"sc_cam.hand_on": (30, -1, 2)}, r"hand_on=\(30, -1, 2\): must be an epoch"),
-        ({"cam.sc_cam_maps": "child"}, r"sc_cam_maps='child': must be one of 'parent', 'sub'"),
-        ({"cam.sc_cam_binarised": True}, r"sc_cam_binarised=True: only exported files.*export_npy=True"),
+        ({"sc_cam.maps": "child"}, r"sc_cam.maps='child': must be one of 'classes', 'subcategories'"),
+        ({"cam.binarised_npy": True}, r"binarised_npy=True: only exported files.*export_npy=True"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, message):

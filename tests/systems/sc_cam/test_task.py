@@ -26,7 +26,7 @@ def golden():
         return {key: file[key] for key in file.files}
 
 
-def narrow_sc_cam(k=3, maps="parent", **options) -> ScCam:
+def narrow_sc_cam(k=3, maps="classes", **options) -> ScCam:
     network = SubcategoryClassifier(6, 6 * k, width=1 / 16, blocks=(0, 0, 1, 0), **options)
     return ScCam(network=network, frozen_blocks=FROZEN_BLOCKS, sub_weight=5.0, maps=maps)
 
@@ -58,7 +58,7 @@ def test_maps_of_the_classes_are_those_of_the_authors(golden):
 
 def test_merged_maps_of_sub_categories_are_those_of_the_authors(golden):
     network = SubcategoryClassifier(20, 200, width=1 / 16)
-    method = ScCam(network=network, frozen_blocks=(), sub_weight=5.0, maps="sub")
+    method = ScCam(network=network, frozen_blocks=(), sub_weight=5.0, maps="subcategories")
     cams = finished(method, golden["post_cams_200"])
     assert relative(cams, golden["post_merged"]) < 1e-4
     np.testing.assert_array_equal(segmentation(cams, golden["post_classes"]), golden["post_seg_200"])
@@ -150,7 +150,7 @@ def test_accuracy_is_shared_labels_over_all_labels():
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**31))
 def test_merging_before_dividing_is_dividing_before_merging(k, classes, seed):
     network = SubcategoryClassifier(classes, classes * k, width=1 / 16)
-    method = ScCam(network=network, frozen_blocks=(), sub_weight=5.0, maps="sub")
+    method = ScCam(network=network, frozen_blocks=(), sub_weight=5.0, maps="subcategories")
     total = np.random.default_rng(seed).random((1, 3, 4, classes, k)).astype(np.float32)
     maxima = total.max((1, 2, 4), keepdims=True)
     theirs = (total / (maxima + np.float32(1e-5))).max(-1)

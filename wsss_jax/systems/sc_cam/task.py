@@ -30,11 +30,11 @@ class ScCam(OneNetwork[SubcategoryClassifier], Independent, Stride8Maps):
     Attributes:
       network, frozen_blocks: see `OneNetwork`; C classes and C * k sub-categories.
       sub_weight: weight of the sub-categories' loss (5).
-      maps: 'parent', the maps of the classes as published, or 'sub', of each class's sub-categories.
+      maps: 'classes', as published, or 'subcategories', the merged maps of each class's sub-categories.
     """
 
     sub_weight: float
-    maps: str = "parent"
+    maps: str = "classes"
 
     trained = "classifier"
     metrics = ("loss", "loss_parent", "loss_sub", "accuracy_parent", "accuracy_sub")
@@ -64,7 +64,7 @@ class ScCam(OneNetwork[SubcategoryClassifier], Independent, Stride8Maps):
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """Maps after the ReLU, as psa's before they are resized: C of them, or C * k, class by class."""
         scores = family_score(self.network, variables[self.trained], images, sizes)
-        maps = scores.parents.maps if self.maps == "parent" else scores.children.maps
+        maps = scores.parents.maps if self.maps == "classes" else scores.children.maps
         return Scores(jax.nn.relu(maps), scores.parents.logits)
 
     def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
@@ -72,7 +72,7 @@ class ScCam(OneNetwork[SubcategoryClassifier], Independent, Stride8Maps):
 
         The original divides before it merges, which is the same: a class's k maps have one divisor.
         """
-        if self.maps == "sub":
+        if self.maps == "subcategories":
             total = total.reshape(*total.shape[:3], -1, self._per_class).max(-1)
         return max_normalise(total, sizes)
 

@@ -1,0 +1,8 @@
+"""Settings of the report."""
+
+from wsss_jax.settings import NOT_NEGATIVE, Section, Setting
+
+REPORT = Section(
+    "report", "The report", {"images": Setting(24, "Images in the gallery", NOT_NEGATIVE)}, free=True
+)
+SECTIONS = (REPORT,)

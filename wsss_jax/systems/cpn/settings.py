@@ -1,0 +1,27 @@
+"""Settings of CPN: which patches one view hides and another shows alone, the second branch, the losses."""
+
+from wsss_jax.settings import POSITIVE, POSITIVE_SHARE, Section, Setting, one_of
+
+CPN = Section(
+    "cpn",
+    "CPN",
+    {
+        "patches": Setting(
+            "slic", "What is hidden: superpixels, or the cells of a grid", one_of("slic", "grid")
+        ),
+        "segments": Setting(300, "Superpixels of a crop, about"),
+        "compactness": Setting(10.0, "Of superpixels"),
+        "share": Setting(0.5, "Share of the superpixels that is drawn, with replacement"),
+        "cells": Setting((224, 448), "Sides of the grid's cells in pixels, one drawn for each crop"),
+        "probability": Setting(0.5, "Of each cell to be hidden"),
+        "branch_width": Setting(
+            1.0, "Multiplier of the channels of the branch that improves the maps; 1: published", POSITIVE
+        ),
+        "hard_share": Setting(
+            0.2,
+            "Share of CPCR's errors, of all positions and channels, that counts; the largest ones",
+            POSITIVE_SHARE,
+        ),
+    },
+)
+SECTIONS = (CPN,)
