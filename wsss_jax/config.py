@@ -10,16 +10,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from wsss_jax import systems
-from wsss_jax.data import settings as data
-from wsss_jax.evaluation import settings as evaluation
-from wsss_jax.inference import settings as inference
-from wsss_jax.refinement import settings as refinement
-from wsss_jax.report import settings as report
-from wsss_jax.runs import settings as runs
+from wsss_jax.data.settings import SECTIONS as DATA
+from wsss_jax.evaluation.settings import SECTIONS as EVALUATION
+from wsss_jax.inference.settings import SECTIONS as INFERENCE
+from wsss_jax.refinement.settings import SECTIONS as REFINEMENT
+from wsss_jax.report.settings import SECTIONS as REPORT
+from wsss_jax.runs.settings import SECTIONS as RUNS
 from wsss_jax.settings import Section, Setting
-from wsss_jax.training import settings as training
+from wsss_jax.training.settings import SECTIONS as TRAINING
 
-_SHARED = (runs, training, data, inference, evaluation, refinement, report)
+_SHARED = (*RUNS, *TRAINING, *DATA, *INFERENCE, *EVALUATION, *REFINEMENT, *REPORT)
 _added: list[Section] = []
 
 
@@ -30,8 +30,7 @@ def add(*sections: Section) -> None:
 
 def sections() -> tuple[Section, ...]:
     """All that is declared: what systems share, then the systems' own."""
-    shared = (section for module in _SHARED for section in module.SECTIONS)
-    return (*shared, *systems.sections(), *_added)
+    return (*_SHARED, *systems.sections(), *_added)
 
 
 def declared() -> dict[str, Setting]:
