@@ -9,7 +9,7 @@ from benchmarks.networks import published_config
 from benchmarks.pictures import open_pictures
 from benchmarks.row import Row, Settings
 from benchmarks.timing import Times
-from wsss_jax.data.loader import TrainLoader
+from wsss_jax.data.loader import BatchLoader, ClassificationSample
 from wsss_jax.data.pool import default_threads
 from wsss_jax.data.source import Source
 from wsss_jax.data.transforms import Recipe
@@ -49,8 +49,8 @@ def _measure(
 ) -> tuple[float, float]:
     """Seconds until a new loader's first batch, and of `batches` once it runs steadily."""
     start = time.perf_counter()
-    with TrainLoader(
-        source, ids, how, batch_size=batch_size, seed=0, prefetch=_PREFETCH, **options
+    with BatchLoader(
+        ClassificationSample(source, how), ids, batch_size=batch_size, seed=0, prefetch=_PREFETCH, **options
     ) as loader:
         next(loader)
         first = time.perf_counter() - start

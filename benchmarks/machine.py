@@ -9,7 +9,7 @@ from typing import Any
 
 import wsss_jax
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 
 
 def machine(load_before: float) -> dict[str, Any]:

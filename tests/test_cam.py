@@ -655,7 +655,7 @@ def test_help_is_quick_and_needs_no_jax():
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime - before.ru_utime < 3  # not the clock's time: the machine may be busy
     assert "--checkpoint" in done.stdout and "Traceback" not in done.stderr
-    heavy = {"jax", "flax", "orbax", "optax", "grain"}
+    heavy = {"jax", "flax", "orbax", "optax"}
     code = f"import sys, wsss_jax.cam; print(*sorted({heavy} & set(sys.modules)))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -10,7 +10,7 @@ from tests.helpers import jobs
 from tests.helpers.scripts import command
 from tests.helpers.voc import make_voc
 from wsss_jax.data import make_source
-from wsss_jax.data.loader import BatchLoader, ClassificationSample, TrainLoader, steps_per_epoch
+from wsss_jax.data.loader import BatchLoader, ClassificationSample, sample_order, steps_per_epoch
 from wsss_jax.data.transforms import Recipe, augment
 from wsss_jax.errors import ConfigError, DataError
 
@@ -35,7 +35,7 @@ def numbers(count, **options):
 
 def images(source, count, **options):
     options = {"batch_size": 3, "seed": 0, **options}
-    return take(TrainLoader(source, source.ids("train"), RECIPE, **options), count)
+    return take(BatchLoader(ClassificationSample(source, RECIPE), source.ids("train"), **options), count)
 
 
 def assert_same(left, right):
@@ -106,6 +106,33 @@ def test_the_stream_does_not_depend_on_who_makes_it(source, options):
     assert_same(images(source, 5, **options), images(source, 5))
 
 
+def test_the_order_is_that_of_seed_and_epoch_alone():
+    expected = [
+        np.random.default_rng(np.random.SeedSequence(5, spawn_key=(epoch,))).permutation(7)[:6].tolist()
+        for epoch in range(2)
+    ]
+    (first, second), places = expected, [(0, i) for i in expected[0]] + [(1, i) for i in expected[1]]
+    assert sorted(first) != first != second
+    assert list(itertools.islice(sample_order(7, 3, seed=5), 12)) == places
+    assert list(itertools.islice(sample_order(7, 3, seed=5, start_batch=3), 3)) == places[9:]
+    of_second_host = sample_order(7, 1, seed=5, process_index=1, process_count=2)
+    assert list(itertools.islice(of_second_host, 6)) == places[1::2]
+
+
+def test_a_samples_random_numbers_are_those_of_its_image_and_epoch():
+    """Whatever the batch size: of two runs, the same images can be compared."""
+    by_image = [
+        {
+            int(i): tuple(v)
+            for batch in numbers(10 // size, batch_size=size)
+            for i, v in zip(batch["id"], batch["value"], strict=True)
+        }
+        for size in (2, 5)
+    ]
+    assert by_image[0] == by_image[1]
+    assert len(set(by_image[0].values())) == 10
+
+
 @pytest.mark.parametrize("start", [1, 3, 8])
 def test_starting_later_equals_skipping(source, start):
     expected = numbers(12)[start:]
@@ -162,7 +189,8 @@ def test_a_bad_file_is_named_and_closes_the_loader(tmp_path):
     (root / "JPEGImages" / "2007_000003.jpg").write_bytes(b"\xff\xd8")
     source = make_source("voc12", root)
     for workers in (0, 1):
-        loader = TrainLoader(source, source.ids("train"), RECIPE, batch_size=4, seed=0, workers=workers)
+        make = ClassificationSample(source, RECIPE)
+        loader = BatchLoader(make, source.ids("train"), batch_size=4, seed=0, workers=workers)
         with pytest.raises(DataError, match=r"image '2007_000003'.*cannot be decoded"):
             next(loader)
         with pytest.raises(ValueError, match="closed"):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import jobs
 from tests.helpers.scripts import command
-from wsss_jax.data import pool as pool_module
+from wsss_jax.data import worker as worker_module
 from wsss_jax.data.pool import Pool, map_ordered
 from wsss_jax.errors import DataError
 
@@ -100,7 +100,7 @@ def test_workers_ignore_interrupt_and_termination():
 
 
 def test_a_stopped_worker_is_told_and_can_go_on(monkeypatch, capfd):
-    monkeypatch.setattr(pool_module, "_SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(worker_module, "_SILENT_SECONDS", 0.2)
     with Pool(jobs.process_id, workers=1, describe=lambda i: f"image 'number {i}'") as pool:
         worker = pool.submit(0).result()
         os.kill(worker, signal.SIGSTOP)
@@ -163,13 +163,14 @@ def test_no_worker_outlives_a_killed_parent(tmp_path, busy):
 
 def test_a_function_of_the_main_script_is_refused_with_the_remedy():
     code = (
-        "from wsss_jax.data.pool import map_ordered\n"
+        "from wsss_jax.data.pool import Pool\n"
         "def mine(item): return item\n"
-        "try: list(map_ordered(mine, [1], workers=1))\n"
-        "except RuntimeError as e: print(e)\n"
+        "with Pool(mine, workers=1) as pool:\n"
+        "    for future in [pool.submit(i) for i in range(2)]: print(repr(future.exception()))\n"
     )
     out = subprocess.run(command(code), capture_output=True, text=True, check=True)
-    assert "must be importable from a module" in out.stdout
+    lines = out.stdout.splitlines()
+    assert [line.startswith("RuntimeError") and "must be importable" in line for line in lines] == [True] * 2
 
 
 def test_bad_numbers():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-HEAVY_MODULES = ("jax", "jaxlib", "flax", "grain", "orbax", "tensorflow")
+HEAVY_MODULES = ("jax", "jaxlib", "flax", "orbax", "tensorflow")
 
 
 def square(item: int) -> int:

@@ -1,6 +1,6 @@
 """Host side of the data: sources, transforms and the loader.
 
-NumPy and Pillow only: importing it loads neither JAX nor Grain, so that loader workers start fast.
+NumPy and Pillow only: importing it does not load JAX, so that loader workers start fast.
 """
 
 from wsss_jax.data.source import VOID, Source, label_matrix, make_source

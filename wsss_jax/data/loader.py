@@ -1,19 +1,19 @@
-"""Endless shuffled training batches, by Grain.
+"""Endless shuffled training batches.
 
-Grain settles the order, each sample's random numbers and how far to work ahead; `pool` does the work. The
-stream is a function of the ids, the seed and the global batch size alone, not of the numbers of hosts,
-workers and threads. A position in it is one integer, the number of batches taken.
+The stream is a function of the ids, the seed and the global batch size alone, not of the numbers of hosts,
+workers and threads: the seed and the epoch decide the order of the images, and with an image's index its
+sample's random numbers. A position in the stream is one integer, the number of batches taken.
 """
 
 import dataclasses
-import weakref
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from wsss_jax.data.pool import Pool
+from wsss_jax.data.pool import map_ordered
 from wsss_jax.data.source import Source
 from wsss_jax.data.transforms import Recipe, augment
 from wsss_jax.errors import ConfigError, DataError
@@ -119,15 +119,16 @@ class BatchLoader(Iterator[Sample]):
             raise ConfigError(f"seed is {seed}, but must lie in [0, 2**32 - 1]")
         self.steps_per_epoch = steps_per_epoch(len(ids), batch_size * process_count)
         self.position = start_batch
-        task = _Task(make_sample, tuple(ids))
-        pool = Pool(task, workers=workers, threads=threads, describe=task.describe)
-        order = _order(len(ids), batch_size, seed, process_index, process_count)
-        self._batches = _prefetched(order[start_batch:].map(_BatchMaker(pool)), prefetch)
-        # The callback does not hold the loader: one that is dropped without being closed still ends its work.
-        self._finalizer = weakref.finalize(self, _close, pool, self._batches)
-
-    def __iter__(self) -> Self:
-        return self
+        self._batch_size = batch_size
+        task = _Task(make_sample, tuple(ids), seed)
+        self._samples = map_ordered(
+            task,
+            sample_order(len(ids), batch_size, seed, start_batch, process_index, process_count),
+            workers=workers,
+            threads=threads,
+            prefetch=prefetch * batch_size,
+            describe=task.describe,
+        )
 
     def __next__(self) -> Sample:
         """Returns the next batch.
@@ -135,19 +136,15 @@ class BatchLoader(Iterator[Sample]):
         Raises:
             DataError: an image or annotation is unusable, or a worker died; the loader is closed then.
         """
-        if not self._finalizer.alive:
+        samples = list(itertools.islice(self._samples, self._batch_size))
+        if not samples:
             raise ValueError("the loader is closed")
-        try:
-            batch: Sample = next(self._batches)
-        except Exception:
-            self.close()
-            raise
         self.position += 1
-        return batch
+        return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
 
     def close(self) -> None:
         """Ends the loader's threads and workers; can be called again."""
-        self._finalizer()
+        self._samples.close()
 
     def __enter__(self) -> Self:
         return self
@@ -158,93 +155,42 @@ class BatchLoader(Iterator[Sample]):
         self.close()
 
 
-class TrainLoader(BatchLoader):
-    """Endless iterator over augmented batches for classification.
+def sample_order(
+    num_images: int,
+    batch_size: int,
+    seed: int,
+    start_batch: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[tuple[int, int]]:
+    """Yields (epoch, index of the image) of one host's samples, endlessly; see `BatchLoader`."""
+    batches = steps_per_epoch(num_images, batch_size * process_count)
+    first_epoch, first_batch = divmod(start_batch, batches)
+    for epoch in itertools.count(first_epoch):
+        order = _generator(seed, epoch).permutation(num_images)
+        for batch in range(first_batch, batches):
+            start = (batch * process_count + process_index) * batch_size
+            yield from ((epoch, index) for index in order[start : start + batch_size].tolist())
+        first_batch = 0
 
-    A batch is a dict: image uint8[B, c, c, 3], the crops; box int32[B, 4], where in the crop the picture
-    lies (top, bottom, left, right; zeros outside); labels float32[B, C]; index int32[B], positions in ids.
-    """
 
-    def __init__(self, source: Source, ids: Sequence[str], recipe: Recipe, **options: Any) -> None:
-        """Makes the loader.
-
-        Args:
-            source: the data set.
-            ids: image ids, as of `source.ids(split)`.
-            recipe: the augmentation.
-            **options: `batch_size`, `seed` and the others of `BatchLoader`.
-        """
-        super().__init__(ClassificationSample(source, recipe), ids, **options)
+def _generator(seed: int, *path: int) -> np.random.Generator:
+    """Random numbers of an epoch's order (epoch) or of one of its samples (epoch, index of the image)."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=path))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """Makes the sample at (position in the ids, seed of its generator); sent once to each worker."""
+    """Makes the sample of an image in an epoch; sent once to each worker."""
 
     make_sample: MakeSample
     ids: tuple[str, ...]
+    seed: int
 
     def __call__(self, item: tuple[int, int]) -> Sample:
-        position, seed = item
-        sample = self.make_sample(self.ids[position], np.random.default_rng(seed))
-        return {**sample, "index": np.asarray(position, np.int32)}
+        epoch, index = item
+        sample = self.make_sample(self.ids[index], _generator(self.seed, epoch, index))
+        return {**sample, "index": np.asarray(index, np.int32)}
 
     def describe(self, item: tuple[int, int]) -> str:
-        return f"image {self.ids[item[0]]!r}"
-
-
-@dataclasses.dataclass(frozen=True)
-class _BatchMaker:
-    """Has the pool make a batch's samples side by side and stacks them."""
-
-    pool: Pool[tuple[int, int], Sample]
-
-    def __call__(self, items: tuple[np.ndarray, np.ndarray]) -> Sample:
-        pending = [self.pool.submit(item) for item in zip(*(a.tolist() for a in items), strict=True)]
-        try:
-            samples = [future.result() for future in pending]
-        finally:
-            for future in pending:
-                future.cancel()
-        return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
-
-
-def _order(num_images: int, batch_size: int, seed: int, process_index: int, process_count: int) -> Any:
-    """Returns Grain's endless data set of one host's batches of (positions int[B], seeds int[B])."""
-    import grain  # here, because it imports JAX, which importing this package must not
-
-    _accept_unparsed_flags()
-    images_used = num_images - num_images % (batch_size * process_count)
-    return (
-        grain.MapDataset.source(range(num_images))
-        .seed(seed)
-        .shuffle()[:images_used]
-        .random_map(_draw_seed)
-        .batch(batch_size, drop_remainder=True)[process_index::process_count]
-        .repeat()
-    )
-
-
-def _draw_seed(position: int, rng: np.random.Generator) -> tuple[int, int]:
-    return position, int(rng.integers(2**63))
-
-
-def _prefetched(dataset: Any, prefetch: int) -> Any:
-    """Returns an iterator that keeps `prefetch` batches in the making, by threads that wait for the pool."""
-    import grain
-
-    options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
-    return iter(dataset.to_iter_dataset(options))
-
-
-def _accept_unparsed_flags() -> None:
-    """Lets Grain read its absl flags, at their defaults, where nobody parsed a command line (notebooks)."""
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-
-
-def _close(pool: Pool[Any, Any], batches: Any) -> None:
-    pool.close()  # first: Grain's threads wait for its futures
-    batches.close()
+        return f"image {self.ids[item[1]]!r}"

@@ -16,7 +16,7 @@ import wsss_jax
 from wsss_jax.errors import RunError
 from wsss_jax.files import read_json, write_json
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow", "scikit-learn")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "scikit-learn")
 _GIT_SECONDS = 10
 
 
