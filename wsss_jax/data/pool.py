@@ -6,7 +6,7 @@ import os
 import pickle
 import queue
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -33,7 +33,7 @@ def map_ordered(
     threads: int | None = None,
     prefetch: int | None = None,
     describe: Callable[[Item], str] = repr,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yields `function(item)` for each item, in order, working ahead of the consumer.
 
     Args:
