@@ -126,8 +126,9 @@ class TestOfASystemDefinedOutside:
                 raise ConfigError(f"config.toy.steps={flat['toy.steps']}: must be at most the depth")
 
         steps = Setting(3, "Steps of a toy", POSITIVE)
-        add(Section("toy", "A toy", {"steps": steps, "colour": Setting("red", "Of it", free=True)}, check))
-        add(Section("toy.parts", "Its parts", {"depth": Setting(4, "How deep")}))
+        colour = Setting("red", "Of it", free=True)
+        add(Section("toy", "A toy", check=check, steps=steps, colour=colour))
+        add(Section("toy.parts", "Its parts", depth=Setting(4, "How deep")))
 
     def test_defaults(self):
         assert defaults().toy.to_dict() == {"steps": 3, "colour": "red", "parts": {"depth": 4}}

@@ -55,8 +55,7 @@ def validate(config: ConfigDict) -> None:
     for key, setting in declared().items():
         setting.require(flat[key], f"config.{key}={flat[key]!r}")
     for section in sections():
-        if section.check:
-            section.check(flat)
+        section.check(flat)
 
 
 def is_free(key: str) -> bool:

@@ -9,21 +9,15 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from wsss_jax.errors import ConfigError
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Check:
-    """What a value must be.
-
-    Attributes:
-      wanted: in words that go on from "must be".
-      holds: whether a value is that.
-    """
+class Check(NamedTuple):
+    """What a value must be, in words that go on from "must be", and a function that tells whether it is."""
 
     wanted: str
     holds: Callable[[Any], bool]
@@ -31,13 +25,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting.
-
-    Attributes:
-      default: its value where a user says nothing; a number, a string, a bool or a tuple of such.
-      help: what it is, in words.
-      check: what it must be; None if every value of the default's type can be used.
-      free: whether it may change in a run's folder, since the weights do not depend on it.
+    """A default (a number, string, bool or tuple of them), what it is in words, and what it must be, if not
+    just of the default's type; `free` ones may change in a run's folder, whose weights do not depend on them.
     """
 
     default: Any
@@ -51,29 +40,27 @@ class Setting:
             raise ConfigError(f"{found}: must be {self.check.wanted}")
 
 
-@dataclass(frozen=True)
 class Section:
-    """Settings that belong together.
+    """Settings that belong together: `config.NAME`, 'a.b' within section a, or '' for the top."""
 
-    Attributes:
-      name: 'cam' of `config.cam`, 'dataset.shapes' of a section within one, '' for settings in none.
-      help: what they are about, in words.
-      settings: by name.
-      check: of several settings at once, of this section and others; raises ConfigError. It is given all
-        values by their dotted keys, after each has passed its own check.
-      free: whether all of them are `free`.
-    """
-
-    name: str
-    help: str
-    settings: Mapping[str, Setting]
-    check: Callable[[Mapping[str, Any]], None] | None = None
-    free: bool = False
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        /,
+        *,
+        check: Callable[[Mapping[str, Any]], None] = lambda flat: None,
+        free: bool = False,
+        **settings: Setting,
+    ) -> None:
+        """`check` raises ConfigError for values, by their dotted keys, each of which can be used, but not
+        together; `free` says that all settings of the section are.
+        """
+        self.name, self.help, self.check, self.free, self.settings = name, help, check, free, settings
 
     def keyed(self) -> dict[str, Setting]:
         """The settings by their dotted keys, such as 'cam.scales'."""
-        prefix = f"{self.name}." if self.name else ""
-        return {prefix + name: setting for name, setting in self.settings.items()}
+        return {f"{self.name}.{name}".removeprefix("."): each for name, each in self.settings.items()}
 
 
 def field(default: T, help: str, check: Check | None = None) -> T:

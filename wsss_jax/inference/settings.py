@@ -15,34 +15,21 @@ def _check(flat: Mapping[str, Any]) -> None:
         )
 
 
+_SCALES = numbers("one or more numbers greater than 0", lambda values: min(values) > 0)
+_CLASSES = one_of("given", "predicted", "all")
 CAM = Section(
     "cam",
     "Class activation maps",
-    {
-        "scales": Setting(
-            (0.5, 1.0, 1.5, 2.0),
-            "The scales whose maps are added up",
-            numbers("one or more numbers greater than 0", lambda values: min(values) > 0),
-        ),
-        "flip": Setting(True, "Whether the maps of the mirrored image are added as well"),
-        "class_filter": Setting(
-            "given",
-            "The classes that have maps: the image-level labels, those that the classifier predicts, or all",
-            one_of("given", "predicted", "all"),
-        ),
-        "checkpoint": Setting(
-            "best",
-            "'best' by the evaluation of each epoch ('last' if there is none), 'last', a step, or a path",
-        ),
-        "batch_size": Setting(8, "Images per batch over all devices of a host", POSITIVE),
-        "max_buckets": Setting(8, "Padded image sizes, each a compiled program", POSITIVE),
-        "export_npy": Setting(False, "Also write the references' pickled {class: map} dictionaries"),
-        "binarised_npy": Setting(
-            False, "These hold 0 and 255, as SC-CAM's own do; see [methods.md](methods.md)"
-        ),
-        "heat_maps": Setting(False, "Also draw the maps, `heat/<split>/<id>_<class>.png`"),
-    },
-    _check,
+    check=_check,
     free=True,
+    scales=Setting((0.5, 1.0, 1.5, 2.0), "The scales whose maps are added up", _SCALES),
+    flip=Setting(True, "Whether the maps of the mirrored image are added as well"),
+    class_filter=Setting("given", "Maps of 'given' image-level labels, 'predicted', or all", _CLASSES),
+    checkpoint=Setting("best", "'best' evaluated epoch (else the last), 'last', a step, or a path"),
+    batch_size=Setting(8, "Images per batch over all devices of a host", POSITIVE),
+    max_buckets=Setting(8, "Padded image sizes, each a compiled program", POSITIVE),
+    export_npy=Setting(False, "Also write the references' pickled {class: map} dictionaries"),
+    binarised_npy=Setting(False, "These hold 0 and 255, as SC-CAM's do; see [methods.md](methods.md)"),
+    heat_maps=Setting(False, "Also draw the maps, `heat/<split>/<id>_<class>.png`"),
 )
 SECTIONS = (CAM,)

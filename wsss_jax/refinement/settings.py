@@ -35,9 +35,7 @@ class CrfSettings:
     gaussian_sxy: float = field(3.0, "Its standard deviation in pixels", _WIDTH)
     bilateral_weight: float = field(10.0, "Of the kernel over positions and colours", _WEIGHT)
     bilateral_sxy: float = field(80.0, "Its standard deviation in pixels", _WIDTH)
-    bilateral_srgb: float = field(
-        13.0, "Its standard deviation in levels of 0..255 in each colour channel", _WIDTH
-    )
+    bilateral_srgb: float = field(13.0, "And in levels of 0..255 in each colour channel", _WIDTH)
 
     def __post_init__(self) -> None:
         for name, setting in settings_of(CrfSettings).items():
@@ -77,30 +75,20 @@ def _check(flat: Mapping[str, Any]) -> None:
         )
 
 
+_ALPHAS = numbers(
+    "one or more different numbers greater than 0", lambda v: min(v) > 0 and len(set(v)) == len(v)
+)
 CRF = Section(
     "crf",
     "Dense CRF on CAMs, as psa, SC-CAM, CPN and OC-CSE have it; see [refinement.md](refinement.md)",
-    {
-        "alphas": Setting(
-            (4.0, 32.0),
-            "Exponents of the background score (1 - max CAM)^alpha: psa and SC-CAM 4, 32, OC-CSE 6, 10, 24",
-            numbers(
-                "one or more different numbers greater than 0",
-                lambda values: min(values) > 0 and len(set(values)) == len(values),
-            ),
-        ),
-        **settings_of(CrfSettings),
-        "binarised": Setting(False, "The CRF sees maps of 0 and 255, as SC-CAM's does"),
-        "backend": Setting(
-            "auto", "What computes it; 'auto' is pydensecrf on a CPU that has it, else jax", one_of(*BACKENDS)
-        ),
-        "batch_size": Setting(
-            0, "Images per batch on this host; 0: 8 per accelerator, 1 per CPU device", NOT_NEGATIVE
-        ),
-        "max_buckets": Setting(4, "Padded image sizes", POSITIVE),
-        "workers": Setting(0, "Processes of pydensecrf; 0: one per core", NOT_NEGATIVE),
-    },
-    _check,
+    check=_check,
     free=True,
+    alphas=Setting((4.0, 32.0), "Background is (1 - max CAM)^alpha; psa's, OC-CSE's 6, 10, 24", _ALPHAS),
+    **settings_of(CrfSettings),
+    binarised=Setting(False, "It sees maps of 0 and 255, as SC-CAM's does"),
+    backend=Setting("auto", "'auto' is pydensecrf on a CPU that has it, else jax", one_of(*BACKENDS)),
+    batch_size=Setting(0, "Images per batch; 0: 8 per accelerator, 1 per CPU device", NOT_NEGATIVE),
+    max_buckets=Setting(4, "Padded image sizes", POSITIVE),
+    workers=Setting(0, "Processes of pydensecrf; 0: one per core", NOT_NEGATIVE),
 )
 SECTIONS = (CRF,)

@@ -32,64 +32,42 @@ def _check(flat: Mapping[str, Any]) -> None:
         )
 
 
-SOURCE = Section(
-    "",
-    "",
-    {"cams_from": Setting("", "Method `affinity`: the folder of the run whose CAMs are refined")},
-    _check_source,
+_RISING = numbers("one or more rising shares of 0..1", rising)
+_LEVELS = tuple(i / 100 for i in range(10, 92, 2))
+SECTIONS = (
+    Section(
+        "",
+        "",
+        check=_check_source,
+        cams_from=Setting("", "Method `affinity`: the folder of the run whose CAMs are refined"),
+    ),
+    Section(
+        "affinity",
+        "AffinityNet, with psa's values",
+        check=_check,
+        free=True,
+        init_from=Setting("trained", "'trained': the trunk that made the CAMs, 'classifier', or a path"),
+        alpha_low=Setting(4.0, "Of the CRF scores that say what is foreground"),
+        alpha_high=Setting(32.0, "Of those that say what is background; both must be among `crf.alphas`"),
+        batch_size=Setting(8, "Images per step over all devices; the loss needs them at once", POSITIVE),
+        total_epochs=Setting(8, "Epochs", POSITIVE),
+        crop=Setting(448, "Side in pixels, a multiple of 8"),
+        radius=Setting(5, "Pairs are nearer than this, in cells of 8 pixels; of the walk too"),
+        learning_rate=Setting(0.1, "Of pretrained weights; momentum, decay: see `optimizer`", POSITIVE),
+        new_layers=Setting(10.0, "Times the learning rate, of weights that start fresh"),
+    ),
+    Section(
+        "walk",
+        "Random walk along affinities, with psa's values; see [refinement.md](refinement.md)",
+        free=True,
+        alpha=Setting(16.0, "The background's score is (1 - max CAM)^alpha", POSITIVE),
+        beta=Setting(8.0, "Power of the affinities", POSITIVE),
+        logt=Setting(8, "2^logt steps"),
+        checkpoint=Setting("", "AffinityNet's: '' what `train_affinity` makes, or a path"),
+        method=Setting("chebyshev", "Few terms, or each step", one_of("chebyshev", "stencil")),
+        batch_size=Setting(8, "Images per batch over all devices of a host", POSITIVE),
+        fixed_threshold=Setting(0.5, "Share against background from which masks show a class", NOT_NEGATIVE),
+        thresholds=Setting(_LEVELS, "Shares of the curve", _RISING),
+        threshold_from=Setting("", "Metrics JSON of another split, whose best one is applied to this split"),
+    ),
 )
-AFFINITY = Section(
-    "affinity",
-    "AffinityNet, with psa's values",
-    {
-        "init_from": Setting(
-            "trained",
-            "'trained', the trunk of the network that made the CAMs, 'classifier', or a checkpoint's path",
-        ),
-        "alpha_low": Setting(4.0, "Of the CRF scores that say what is foreground"),
-        "alpha_high": Setting(32.0, "Of those that say what is background; both must be among `crf.alphas`"),
-        "batch_size": Setting(8, "Images per step over all devices; the loss needs them at once", POSITIVE),
-        "total_epochs": Setting(8, "Epochs", POSITIVE),
-        "crop": Setting(448, "Side in pixels, a multiple of 8"),
-        "radius": Setting(5, "Pairs are nearer than this, in cells of 8 pixels; of the walk too"),
-        "learning_rate": Setting(
-            0.1,
-            "Of pretrained weights; momentum, decay and power are those of section `optimizer`",
-            POSITIVE,
-        ),
-        "new_layers": Setting(10.0, "Times the learning rate, of weights that start fresh"),
-    },
-    _check,
-    free=True,
-)
-WALK = Section(
-    "walk",
-    "Random walk along affinities, with psa's values; see [refinement.md](refinement.md)",
-    {
-        "alpha": Setting(16.0, "Background is (1 - max CAM)^alpha", POSITIVE),
-        "beta": Setting(8.0, "Power of the affinities", POSITIVE),
-        "logt": Setting(8, "2^logt steps"),
-        "checkpoint": Setting(
-            "", "AffinityNet's: '' what `train_affinity` makes, or a path, such as one of psa's program"
-        ),
-        "method": Setting(
-            "chebyshev", "'chebyshev' few terms, 'stencil' every step", one_of("chebyshev", "stencil")
-        ),
-        "batch_size": Setting(8, "Images per batch over all devices of a host", POSITIVE),
-        "fixed_threshold": Setting(
-            0.5,
-            "A class's share against background from which the masks show it; 0.5 is psa's argmax",
-            NOT_NEGATIVE,
-        ),
-        "thresholds": Setting(
-            tuple(i / 100 for i in range(10, 92, 2)),
-            "Shares of the curve",
-            numbers("one or more rising shares of 0..1", rising),
-        ),
-        "threshold_from": Setting(
-            "", "Metrics JSON of another split, whose best share is applied to this one"
-        ),
-    },
-    free=True,
-)
-SECTIONS = (SOURCE, AFFINITY, WALK)

@@ -14,30 +14,21 @@ def _check(flat: Mapping[str, Any]) -> None:
         raise ConfigError(f"config.sc_cam.hand_on={epochs}: must be an epoch for each of {rounds} round(s)")
 
 
+# Counted as in the original's file names: ..._ep30.pth is saved after 31 epochs.
+_HAND_ON = (
+    "Epoch of each round, counted from 0, that the next one reads and, for the last one, whose CAMs are the "
+    "result; at most the last. Training ends there; the learning rate falls as if `total_epochs` were to come"
+)
+_MAPS = one_of("classes", "subcategories")
 SC_CAM = Section(
     "sc_cam",
     "SC-CAM",
-    {
-        "k": Setting(10, "Sub-categories of a class", POSITIVE),
-        "rounds": Setting(3, "Each clusters the features of the round before", POSITIVE),
-        # Counted as in the original's file names: ..._ep30.pth is saved after 31 epochs.
-        "hand_on": Setting(
-            (30, 40, 50),
-            "Epoch of each round, counted from 0, that the next one reads and, for the last one, whose CAMs "
-            "are the result; at most the last epoch. Training ends there; the learning rate falls as if "
-            "`total_epochs` were to come",
-        ),
-        "sub_weight": Setting(5.0, "Of the sub-categories' loss"),
-        "restarts": Setting(
-            10, "Of k-means (n_init): scikit-learn's default at the time; since version 1.4 it is 1", POSITIVE
-        ),
-        "maps": Setting(
-            "classes",
-            "Whose maps are the result: the classes', as published, or merged ones of their subcategories",
-            one_of("classes", "subcategories"),
-            free=True,
-        ),
-    },
-    _check,
+    check=_check,
+    k=Setting(10, "Sub-categories of a class", POSITIVE),
+    rounds=Setting(3, "Each clusters the features of the round before", POSITIVE),
+    hand_on=Setting((30, 40, 50), _HAND_ON),
+    sub_weight=Setting(5.0, "Of the sub-categories' loss"),
+    restarts=Setting(10, "Of k-means (n_init); scikit-learn's default at the time, now it is 1", POSITIVE),
+    maps=Setting("classes", "Of classes, as published, or merged ones of subcategories", _MAPS, free=True),
 )
 SECTIONS = (SC_CAM,)
