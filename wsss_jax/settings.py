@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from wsss_jax.errors import ConfigError
 
@@ -65,8 +65,7 @@ class Section:
 
 def field(default: T, help: str, check: Check | None = None) -> T:
     """The field of a dataclass that is a setting as well; `settings_of` gathers them."""
-    setting = Setting(default, help, check)
-    return cast(T, dataclasses.field(default=default, metadata={"setting": setting}))
+    return dataclasses.field(default=default, metadata={"setting": Setting(default, help, check)})
 
 
 def settings_of(cls: type) -> dict[str, Setting]:

@@ -1,7 +1,7 @@
 """The systems: one folder each. Importing this loads no JAX, so that settings are known without it."""
 
 import functools
-import importlib
+import importlib.util
 import pkgutil
 
 from wsss_jax.settings import Section
