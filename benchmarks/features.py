@@ -20,8 +20,8 @@ from wsss_jax.method import Variables
 from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.sharding import data_mesh
 from wsss_jax.stages.infer import inference_settings
-from wsss_jax.systems.registry import pooled_features
 from wsss_jax.systems.sc_cam.extractor import FeatureExtractor
+from wsss_jax.systems.sc_cam.features import pooled_features
 from wsss_jax.systems.sc_cam.network import PooledFeatures
 
 _BUCKETS = 2  # for few pictures; a real list has the configured number

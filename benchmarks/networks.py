@@ -10,7 +10,7 @@ from benchmarks.row import Settings
 from wsss_jax.config import defaults
 from wsss_jax.method import Method, Variables
 from wsss_jax.runs.devices import configure_jax
-from wsss_jax.systems.registry import make_method
+from wsss_jax.systems import SYSTEMS
 from wsss_jax.training.initial import variable_shapes
 
 NUM_CLASSES = 20  # of VOC
@@ -40,7 +40,7 @@ def published_config(settings: Settings, method: str) -> ConfigDict:
 
 def method_of(settings: Settings, name: str) -> Method:
     """A method with VOC's 20 classes."""
-    return make_method(published_config(settings, name), NUM_CLASSES)
+    return SYSTEMS.system(name).make(published_config(settings, name), NUM_CLASSES)
 
 
 def random_variables(method: Method, seed: int = 0) -> Variables:

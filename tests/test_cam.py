@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.helpers.golden import GOLDEN
 from tests.helpers.networks import narrow_variables
+from tests.helpers.runs import make_method
 from wsss_jax import cam
 from wsss_jax.cam import CamModel, CamResult
 from wsss_jax.config import defaults
@@ -29,7 +30,6 @@ from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.predictor.result import write_result
 from wsss_jax.refinement.folder import pair_files
 from wsss_jax.refinement.maps import read_maps
-from wsss_jax.systems.registry import make_method
 from wsss_jax.training.checkpoints import Checkpoints
 from wsss_jax.weights import from_variables
 from wsss_jax.weights.mapping import flatten

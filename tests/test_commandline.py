@@ -8,8 +8,7 @@ import pytest
 
 import wsss_jax
 from tests.helpers.scripts import command
-from wsss_jax.runs.runner import REFINEMENTS, STAGES
-from wsss_jax.systems import TITLES
+from wsss_jax.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "--config=configs/cam_shapes.py"
@@ -98,7 +97,7 @@ import sys
 from absl import app
 from wsss_jax import main
 from wsss_jax.runs import runner
-runner.run_stages = lambda config, workdir, stages: print(config.method, config.total_epochs, workdir)
+runner.run_stages = lambda config, workdir, *rest: print(config.method, config.total_epochs, workdir)
 main.command()
 """
     done = subprocess.run(
@@ -112,7 +111,12 @@ def test_list_has_every_experiment_method_and_stage():
     assert (done.returncode, done.stderr) == (0, "")
     words = set(done.stdout.replace(":", " ").split())
     assert {path.stem for path in (ROOT / "configs").glob("*.py")} <= words
-    assert words >= {*TITLES, *STAGES, *REFINEMENTS} - {"none"}
+    systems, chains = SYSTEMS.systems, SYSTEMS.refinements
+    stages = [
+        *(s for name in systems for s in SYSTEMS.system(name).stages),
+        *SYSTEMS.refinement("random_walk"),
+    ]
+    assert words >= {*systems, *chains, *(stage.name for stage in stages)} - {"none"}
 
 
 def run(*arguments):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from tests.helpers.runs import make_method
 from wsss_jax.config import add, declared, defaults, flatten, is_free, sections, validate
 from wsss_jax.errors import ConfigError
 from wsss_jax.reference import page
 from wsss_jax.settings import POSITIVE, Section, Setting, numbers, rising
-from wsss_jax.systems import TITLES
-from wsss_jax.systems.registry import make_method
+from wsss_jax.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "configs").glob("[a-z]*.py"))
@@ -185,7 +185,7 @@ class TestFiles:
     def test_it_is_valid_and_builds_its_method(self, path):
         config = self.config(path)
         validate(config)
-        assert config.method in TITLES
+        assert config.method in SYSTEMS.systems
         assert path.stem.startswith(config.method)
         method = make_method(config, 20)
         assert method.trained in method.networks

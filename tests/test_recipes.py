@@ -12,7 +12,7 @@ from tests.helpers.runs import load
 from wsss_jax.config import flatten, resolved
 from wsss_jax.data.loader import steps_per_epoch
 from wsss_jax.refinement.settings import PRESETS
-from wsss_jax.stages.classifier import classifier_config
+from wsss_jax.systems.cam.classifier import classifier_config
 from wsss_jax.systems.sc_cam.rounds import last_epoch
 
 IMAGENET = "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"

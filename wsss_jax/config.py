@@ -9,7 +9,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from wsss_jax import systems
 from wsss_jax.data.settings import SECTIONS as DATA
 from wsss_jax.evaluation.settings import SECTIONS as EVALUATION
 from wsss_jax.inference.settings import SECTIONS as INFERENCE
@@ -17,6 +16,7 @@ from wsss_jax.refinement.settings import SECTIONS as REFINEMENT
 from wsss_jax.report.settings import SECTIONS as REPORT
 from wsss_jax.runs.settings import SECTIONS as RUNS
 from wsss_jax.settings import Section, Setting
+from wsss_jax.systems.settings import sections as of_systems
 from wsss_jax.training.settings import SECTIONS as TRAINING
 
 _SHARED = (*RUNS, *TRAINING, *DATA, *INFERENCE, *EVALUATION, *REFINEMENT, *REPORT)
@@ -30,7 +30,7 @@ def add(*sections: Section) -> None:
 
 def sections() -> tuple[Section, ...]:
     """All that is declared: what systems share, then the systems' own."""
-    return (*_SHARED, *systems.sections(), *_added)
+    return (*_SHARED, *of_systems(), *_added)
 
 
 def declared() -> dict[str, Setting]:

@@ -49,14 +49,15 @@ def main(argv: Sequence[str]) -> None:
     from wsss_jax.runs.dry_run import dry_run
     from wsss_jax.runs.listing import listing
     from wsss_jax.runs.runner import run_stages
+    from wsss_jax.systems import SYSTEMS
 
     if _LIST.value:
-        return print(listing())
+        return print(listing(SYSTEMS))
     if _CONFIG.value is None:
         raise ConfigError("--config=NAME or --config=FILE is missing; --list shows the experiments")
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     do = dry_run if _DRY_RUN.value else run_stages
-    do(_CONFIG.value, _WORKDIR.value or f"runs/{name}", _STAGES.value)
+    do(_CONFIG.value, _WORKDIR.value or f"runs/{name}", _STAGES.value, SYSTEMS)
 
 
 def command() -> None:

@@ -76,10 +76,6 @@ class Learner(Protocol):
 class Method(Learner, Protocol):
     """One weakly supervised system."""
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages of a run, in their order."""
-
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """Maps that are resized to the picture, and logits, for padded normalised images; never uses
         dropout."""

@@ -141,7 +141,7 @@ def walk_folder(
     from wsss_jax.refinement.walker import Walker
     from wsss_jax.sharding import data_mesh
     from wsss_jax.stages.infer import record_in
-    from wsss_jax.stages.networks import load_affinity
+    from wsss_jax.systems.affinity.load import load_affinity
 
     net, variables, digest = load_affinity(checkpoint)
     walk = defaults().walk

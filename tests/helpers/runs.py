@@ -1,9 +1,18 @@
 """The real configurations, shrunk until a run takes seconds."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
+
+from wsss_jax.runs import opening, runner
+from wsss_jax.runs.checks import Checked
+from wsss_jax.runs.checks import check_start as check_stages
+from wsss_jax.runs.context import Run
+from wsss_jax.runs.parts import checked_stages
+from wsss_jax.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,3 +62,28 @@ def as_flags(config: ConfigDict, base: ConfigDict, prefix: str = "") -> list[str
         elif value != base.get(key):
             flags.append(f"--config.{prefix}{key}={value}")
     return flags
+
+
+def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None) -> None:
+    """Runs stages of the systems that there are."""
+    runner.run_stages_of(config, workdir, stages, SYSTEMS)
+
+
+def open_run(config: ConfigDict, workdir: str | Path) -> Run:
+    """Opens a run of the systems that there are."""
+    return opening.open_run(config, workdir, SYSTEMS)
+
+
+def look_into(config: ConfigDict, workdir: str | Path) -> Run:
+    """Looks into a run of the systems that there are."""
+    return opening.look_into(config, workdir, SYSTEMS)
+
+
+def make_method(config: ConfigDict, num_classes: int) -> Any:
+    """What the configured system makes of a configuration."""
+    return SYSTEMS.system(config.method).make(config, num_classes)
+
+
+def check_start(run: Run, stages: Sequence[str] | None) -> list[Checked]:
+    """Checks what stages will need, given by their names."""
+    return check_stages(run, checked_stages(run, stages))

@@ -41,7 +41,7 @@ def run(folders, *flags, out="out"):
 def affinity_checkpoint(folder):
     """A narrow AffinityNet, saved as the stage `train_affinity` does."""
     from wsss_jax.config import defaults
-    from wsss_jax.systems.registry import affinity_net
+    from wsss_jax.systems.affinity.make import affinity_net
     from wsss_jax.training.checkpoints import Checkpoints
     from wsss_jax.training.initial import fresh_variables
 

@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.runs import tiny
+from tests.helpers.runs import open_run, run_stages_of, tiny
 from tests.helpers.voc import make_voc
 from wsss_jax.config import resolved
 from wsss_jax.errors import ConfigError
 from wsss_jax.evaluation.summary import PROVENANCE_KEYS
 from wsss_jax.files import write_json
+from wsss_jax.systems import SYSTEMS
 from wsss_jax.systems.affinity import train as train_affinity
-from wsss_jax.systems.infer_cam.base_classifier import baseline_run
-from wsss_jax.stages.classifier import classifier_config
-from wsss_jax.runs.context import Run, open_run
+from wsss_jax.systems.infer_cam.base_classifier import base_run
+from wsss_jax.systems.cam.classifier import classifier_config
+from wsss_jax.runs.context import Run
 from wsss_jax.runs.layout import Layout
 from wsss_jax.stages.results import scored_stages
 from wsss_jax.systems.sc_cam.rounds import round_of
-from wsss_jax.runs.runner import run_stages_of
 
 TRAIN, AUG = 4, 6  # pictures of `train`, and those that only `train_aug` has
 
@@ -42,7 +42,7 @@ def ids(folder, suffix):
 
 def write_maps(folder, root, *, background, stride=1):
     """Maps that a run could have made of `train_aug`: CAMs, or scores with a plane for background."""
-    run, rng = Run(config(root), Layout(folder)), np.random.default_rng(0)
+    run, rng = Run(config(root), Layout(folder), SYSTEMS), np.random.default_rng(0)
     folder.mkdir(parents=True)
     for image_id in run.ids("train_aug"):
         keys = np.flatnonzero(run.source.labels(image_id)).astype(np.int32)
@@ -118,12 +118,12 @@ def test_runs_within_the_run_infer_only_what_is_scored(root):
     assert cse.dataset.infer_split == sc_cam.dataset.infer_split == "train_aug"
     assert classifier_config(cse).dataset.infer_split == "train"
     assert classifier_config(cse).refinement == "none"
-    assert round_of(Run(sc_cam, Layout(Path("run"))), 1).config.dataset.infer_split == "train"
+    assert round_of(Run(sc_cam, Layout(Path("run")), SYSTEMS), 1).config.dataset.infer_split == "train"
 
 
 def test_infer_cams_classifier_makes_all_maps(root, tmp_path):
     run = open_run(config(root, "infer_cam_voc", refinement="random_walk"), tmp_path)
-    assert baseline_run(run).config.dataset.infer_split == "train_aug"
+    assert base_run(run).config.dataset.infer_split == "train_aug"
 
 
 def test_the_report_finds_maps_of_runs_within_the_run(finished, root, tmp_path):
@@ -132,7 +132,7 @@ def test_the_report_finds_maps_of_runs_within_the_run(finished, root, tmp_path):
         shutil.copytree(finished / "cam/train_aug", folder / f"cam/{split}")
         (folder / "metrics").mkdir()
         shutil.copy(finished / "metrics/eval_cam_train.json", folder / "metrics")
-    run = Run(resolved(config(root, "cse_voc", refinement="random_walk")), Layout(tmp_path))
+    run = Run(resolved(config(root, "cse_voc", refinement="random_walk")), Layout(tmp_path), SYSTEMS)
     image_id = run.ids("train")[0]
     scored = scored_stages(run)
     assert [entry.name for entry in scored] == ["ordinary classifier"] * 2  # by the metrics, which are copies

@@ -9,7 +9,7 @@ import functools
 import numpy as np
 import pytest
 
-from tests.helpers.runs import tiny
+from tests.helpers.runs import open_run, tiny
 from wsss_jax.data.images import read_mask
 from wsss_jax.data.score_files import read_scores
 from wsss_jax.errors import UserError
@@ -23,7 +23,6 @@ from wsss_jax.runs import manifest
 from wsss_jax.stages import crf, infer, results
 from wsss_jax.systems.affinity import random_walk
 from wsss_jax.systems.sc_cam import features, subcategories
-from wsss_jax.runs.context import open_run
 from wsss_jax.stages.evaluate import eval_cam, read_cam
 from wsss_jax.runs.layout import Layout
 from wsss_jax.training.metrics import MetricWriter, read_lines
@@ -55,7 +54,7 @@ def run(tmp_path_factory):
     train = config.dataset.train_split
     features._write(run, Pooled(run.ids(train)[0], rng.random(64, np.float32)))
     labels = rng.integers(0, 2, (24, 12)).astype(np.uint8)
-    subcategories.SubLabels(labels, {"k": 2}).save(run.layout.sub_labels(train))
+    subcategories.SubLabels(labels, {"k": 2}).save(sub_labels_file(run.layout, train))
     for folder in (run.layout.cams(split), run.layout.crfs(split, 4.0), run.layout.pseudos(split)):
         write_json(folder / "settings.json", SETTINGS)
     writer = MetricWriter(run.layout.logs, 0)
@@ -88,7 +87,7 @@ def read(run, path, warn):
         return [read_mask(path, path.stem, len(run.source.classes), run.source.size(path.stem))]
     if within == "features":
         return [subcategories._load_feature(run, path.stem)]
-    assert path == layout.sub_labels(run.config.dataset.train_split)
+    assert path == sub_labels_file(layout, run.config.dataset.train_split)
     found = subcategories.load_sub_labels(path)
     return [found.labels, np.array(str(found.made_with))]
 

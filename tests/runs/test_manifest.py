@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.helpers.runs import tiny
+from tests.helpers.runs import open_run, tiny
 from wsss_jax.errors import Interrupted, RunError
 from wsss_jax.files import write_json
 from wsss_jax.runs import manifest
-from wsss_jax.runs.context import open_run, recorded
+from wsss_jax.runs.opening import recorded
 from wsss_jax.training.metrics import MetricWriter
 
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"

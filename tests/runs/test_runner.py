@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.runs import tiny
+from tests.helpers.runs import run_stages_of, tiny
 from tests.helpers.voc import make_voc, write_annotation
 from wsss_jax.data.shapes import Shapes
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
 from wsss_jax.files import unsealed
 from wsss_jax.runs.layout import Layout
-from wsss_jax.runs.runner import run_stages_of
 
 
 def files(folder):
@@ -112,6 +111,7 @@ def test_what_binds_a_folder(tmp_path):
         "cam/val/settings.json",
         "cam/val/.a.tmp",
         "checkpoints/er/3.orbax-checkpoint-tmp/meta/metadata",
+        "classifier/config.json",
         "classifier/checkpoints/classifier/3/meta/metadata",
     )
     for name in nothing:

@@ -7,13 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.helpers.runs import tiny
+from tests.helpers.runs import run_stages_of, tiny
 from wsss_jax.data.shapes import Shapes
 from wsss_jax.errors import ConfigError, DataError, Interrupted, RunError
 from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, mean_iou
 from wsss_jax.files import write_json
 from wsss_jax.refinement import native
-from wsss_jax.runs.runner import run_stages_of
 from wsss_jax.stages import batches
 
 SHAPES = {"num_train": 8, "num_val": 5, "image_size": 40, "seed": 0}

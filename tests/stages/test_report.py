@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.page import Page
-from tests.helpers.runs import tiny
+from tests.helpers.runs import open_run, tiny
 from wsss_jax.errors import RunError
 from wsss_jax.evaluation import (
     ConfusionMatrix,
@@ -16,7 +16,6 @@ from wsss_jax.evaluation import (
 from wsss_jax.files import read_json, write_json
 from wsss_jax.report import palette_png
 from wsss_jax.runs import manifest
-from wsss_jax.runs.context import open_run
 from wsss_jax.runs.layout import Layout
 from wsss_jax.stages.report import report
 from wsss_jax.stages.results import main_results, scored_stages

@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from tests.helpers.runs import tiny
+from tests.helpers.runs import make_method, run_stages_of, tiny
 from wsss_jax import interrupt
 from wsss_jax.errors import Interrupted
-from wsss_jax.runs.runner import run_stages_of
-from wsss_jax.systems import TITLES
-from wsss_jax.systems.registry import make_method
+from wsss_jax.systems import SYSTEMS
 from wsss_jax.training.checkpoints import restore, steps
 from wsss_jax.training.metrics import read_lines
 
-CAM_METHODS = sorted(TITLES.keys() - {"seam", "affinity"})  # one comes trained, the other makes no CAMs
+# One comes trained, the other makes no CAMs.
+CAM_METHODS = sorted(SYSTEMS.systems.keys() - {"seam", "affinity"})
 
 
 class StopAfter:
@@ -58,13 +57,13 @@ def test_cams_and_scores(finished):
     for keys, cam in cams(folder).values():
         assert len(keys) and cam.dtype == np.float32 and np.isfinite(cam).all()
         assert cam.max() <= 1 and cam.reshape(len(keys), -1).max(1).min() >= 0
-    assert TITLES[name] in (folder / "report/index.html").read_text()
+    assert SYSTEMS.system(name).title in (folder / "report/index.html").read_text()
 
 
 def test_training_reports_every_term_of_the_loss(finished):
     name, folder = finished
     method = make_method(config_of(name), num_classes=6)
-    if "train" not in method.stages:
+    if "train" not in [stage.name for stage in SYSTEMS.system(name).stages]:
         return pytest.skip("nothing is trained")
     lines = read_lines(folder / "logs/train.jsonl")
     for metric in method.metrics:

@@ -11,24 +11,11 @@ import numpy as np
 from wsss_jax import weights
 from wsss_jax.data.voc import CLASSES as VOC_CLASSES
 from wsss_jax.errors import CheckpointError, ConfigError
+from wsss_jax.systems import SYSTEMS
 from wsss_jax.weights.loading import own
-from wsss_jax.weights.mapping import flatten
+from wsss_jax.weights.mapping import find_network
 
 # JAX is imported inside functions, so that the command's `--help` does not take seconds.
-
-# State dict -> the method that makes its maps. `cse_net_er` has the names of `resnet38_cls`, and only the
-# user knows which of them a file is; their maps differ by where the ReLU stands.
-METHODS = {
-    "resnet38_cls": "cam",
-    "cse_net_er": "cse",
-    "sccam_k10": "sc_cam",
-    "cpn": "cpn",
-    "infercam_seam": "seam",
-}
-_WITH_BACKGROUND = ("cpn", "infercam_seam")
-_SAME_NAMES = ("resnet38_cls", "cse_net_er")
-_PUBLISHED_CONV1A = 64  # channels
-_PUBLISHED_F9 = 192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +23,7 @@ class BareFile:
     """What a file of nothing but weights does not say of itself.
 
     Attributes:
-      network: its state dict, a key of `METHODS`; None to tell it by the tensors' names.
+      network: its state dict, one of a system's `published`; None to tell it by the tensors' names.
       class_names: its classes in their order; None for VOC's, if there are 20.
       dilations: of its trunk, see `models.resnet38`; None for the published ones.
     """
@@ -115,34 +102,32 @@ def _from_weights(variables: dict[str, Any], source: str, bare: BareFile) -> Loa
     from wsss_jax.config import defaults
 
     network = bare.network or weights.detect_variables(variables, source=source)
-    if network not in METHODS:
+    systems = {name: system for system in map(SYSTEMS.system, SYSTEMS.systems) for name in system.published}
+    if network not in systems:
         raise CheckpointError(
-            f"{source}: {network} makes no class activation maps; networks that do are {', '.join(METHODS)}"
+            f"{source}: {network} makes no class activation maps; networks that do are {', '.join(systems)}"
         )
-    config, params = defaults(), variables["params"]
-    config.method = METHODS[network]
-    config.model.width = params["trunk"]["conv1a"]["kernel"].shape[-1] / _PUBLISHED_CONV1A
-    config.model.blocks = weights.trunk_blocks("/".join(name) for name, _ in flatten(variables))
+    config, system = defaults(), systems[network]
+    config.method = system.name
     if bare.dilations is not None:
         config.model.dilations = tuple(bare.dilations)
-    if network == "sccam_k10":
-        count = params["fc8_20"]["kernel"].shape[-1]
-        config.sc_cam.k = max(1, params["fc8_200"]["kernel"].shape[-1] // max(1, count))
-    else:
-        count = params["fc8"]["kernel"].shape[-1] - (network in _WITH_BACKGROUND)
-    if network == "cpn":
-        config.cpn.branch_width = params["f9"]["kernel"].shape[-1] / _PUBLISHED_F9
+    count = system.published[network](config, variables["params"])
     classes = _class_names(count, bare.class_names, source)
     method = _made(config, classes, variables, source)
-    about = f"{network} from {source}, {count} classes{_guesses(network, bare)}"
+    about = f"{network} from {source}, {count} classes{_guesses(network, bare, systems)}"
     return Loaded(method=method, variables={method.trained: variables}, classes=classes, about=about)
 
 
-def _guesses(network: str, bare: BareFile) -> str:
-    """What nothing in the file says, in words."""
+def _guesses(network: str, bare: BareFile, systems: Mapping[str, Any]) -> str:
+    """What nothing in the file says, in words.
+
+    A network of another system may have the same names, and only the user knows which of them a file is.
+    """
     guessed = [] if bare.class_names is not None else ["named as VOC's"]
-    if bare.network is None and network in _SAME_NAMES:
-        guessed.append("could as well be cse_net_er of OC-CSE: --network tells")
+    modules = find_network(network).modules
+    for name, system in systems.items() if bare.network is None else ():
+        if name != network and find_network(name).modules == modules:
+            guessed.append(f"could as well be {name} of {system.title}: --network tells")
     return "".join(f"; {text}" for text in guessed)
 
 
@@ -163,11 +148,10 @@ def _class_names(count: int, given: Sequence[str] | None, source: str) -> tuple[
 def _made(config: Any, classes: Sequence[str], variables: Mapping[str, Any], source: str) -> Any:
     """The method; CheckpointError if the weights are not those of its network."""
     from wsss_jax.runs.devices import configure_jax
-    from wsss_jax.systems.registry import make_method
     from wsss_jax.training.initial import variable_shapes
 
     configure_jax(config)
-    method = make_method(config, len(classes))
+    method = SYSTEMS.system(config.method).make(config, len(classes))
     weights.check_against(variables, variable_shapes(method.networks[method.trained]), source=source)
     return method
 

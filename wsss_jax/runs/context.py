@@ -1,11 +1,8 @@
-"""What every stage is given: configuration, data, method, devices and the run's folder."""
+"""What a run is made of: its configuration, folder and data, a system and its stages, runs within the run."""
 
-import contextlib
 import functools
-import json
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,15 +12,97 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from wsss_jax.config import flatten, is_free, resolved, validate
+from wsss_jax.config import resolved
+from wsss_jax.data.loader import MakeSample
 from wsss_jax.data.source import Source, label_matrix, make_source
-from wsss_jax.errors import ConfigError, Interrupted, RunError, UserError
-from wsss_jax.files import append_line, read_json, remove_temporary, write_json
-from wsss_jax.method import Method
-from wsss_jax.runs import manifest
+from wsss_jax.errors import RunError
+from wsss_jax.files import append_line
+from wsss_jax.report import Figure
 from wsss_jax.runs.layout import Layout
+from wsss_jax.runs.registry import Registry
+from wsss_jax.runs.scored import Scored
 from wsss_jax.sharding import data_mesh
-from wsss_jax.systems.registry import make_method
+
+TRAIN_SPLIT, INFER_SPLIT, EVAL_SPLIT = "train_split", "infer_split", "eval_split"  # keys of section dataset
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an image without decoding it."""
+
+    size: tuple[int, int]  # H, W
+    classes: int | None  # how many it shows by its labels; None where these are not used
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A step of a run. It reads what earlier ones wrote, can be stopped, and goes on where it was.
+
+    Everything but `function` is asked before the first stage runs, and must not write.
+
+    Attributes:
+      name: as in --stages.
+      function: does it, after the runs of `inner`; called on the first host only, unless `all_hosts`.
+      inner: the runs that must run inside this one first.
+      reads: of a configuration, the splits whose images are needed: of TRAIN_SPLIT the labels too, of
+        EVAL_SPLIT the masks. A stage that reads INFER_SPLIT and EVAL_SPLIT scores the maps of the one on the
+        other, which must be a part of it.
+      weights: files of weights that will be read, by their keys in the configuration.
+      room: bytes that will still be written, by kind; see `runs.space`. Given the facts about each image of
+        INFER_SPLIT, if the stage reads it.
+      check: raises a UserError if something else is missing, such as an optional package.
+      all_hosts: whether every host takes part.
+      on_request: runs only where --stages names it.
+      last: comes after those of `config.refinement`.
+      refinement: the chain of `config.refinement` that must be chosen, or `dataset.infer_split`, because it
+        decides on which images the stage works.
+      training: what trains, such as 'AffinityNet', and the folder of its train.jsonl in logs/. The system's
+        own training, in logs/ itself, is not named.
+      scored: what metrics that the stage has written are of, given their name, which begins with the stage's;
+        None for a stage without.
+      figures: pictures for the report.
+    """
+
+    name: str
+    function: Callable[["Run"], None]
+    inner: Callable[["Run"], "Sequence[SubRun]"] = lambda run: ()
+    reads: Callable[[ConfigDict], tuple[str, ...]] = lambda config: ()
+    weights: Callable[["Run"], Mapping[str, str]] = lambda run: {}
+    room: Callable[["Run", Mapping[str, Facts]], Mapping[str, int]] = lambda run, facts: {}
+    check: Callable[["Run"], None] = lambda run: None
+    all_hosts: bool = False
+    on_request: bool = False
+    last: bool = False
+    refinement: str = ""
+    training: tuple[str, str] | None = None
+    scored: Callable[["Run", str, dict[str, Any]], Scored | None] = lambda run, name, metrics: None
+    figures: Callable[["Run"], Iterable[Figure]] = lambda run: ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A weakly supervised system; a new one is a folder in `wsss_jax/systems/` and a line in its registry.
+
+    Attributes:
+      name: of `config.method`.
+      title: what reports call it.
+      make: the method of a configuration and a number of foreground classes; ConfigError if that cannot be.
+      stages: in their order.
+      sample: what is made of each image of a training list, if it is more than crop and labels.
+      epochs: how long a configuration trains, if not for `total_epochs`.
+      map_settings: keys that no other system's maps depend on.
+      published: state dicts of files of weights that make its maps. Each has a function that gets the
+        parameters, sets the sizes in a configuration by them, and returns the number of classes.
+    """
+
+    name: str
+    title: str
+    make: Callable[[ConfigDict, int], Any]
+    stages: tuple[Stage, ...]
+    sample: "Callable[[Run, Sequence[str]], MakeSample] | None" = None
+    epochs: Callable[[ConfigDict], int] = lambda config: config.total_epochs
+    map_settings: tuple[str, ...] = ()
+    published: Mapping[str, Callable[[ConfigDict, Mapping[str, Any]], int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -32,6 +111,12 @@ class Run:
 
     config: ConfigDict
     layout: Layout
+    registry: Registry
+
+    @functools.cached_property
+    def system(self) -> System:
+        """The system that `config.method` names."""
+        return self.registry.system(self.config.method)
 
     @functools.cached_property
     def source(self) -> Source:
@@ -41,9 +126,9 @@ class Run:
         return make_source(dataset.name, dataset.root, **options)
 
     @functools.cached_property
-    def method(self) -> Method:
-        """The system."""
-        return make_method(self.config, len(self.source.classes))
+    def method(self) -> Any:
+        """What the system makes of the configuration."""
+        return self.system.make(self.config, len(self.source.classes))
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -54,6 +139,10 @@ class Run:
     def local_mesh(self) -> Mesh:
         """This process's devices; inference needs no others."""
         return data_mesh(jax.local_devices())
+
+    def within(self, layout: Layout, config: ConfigDict) -> "Run":
+        """A run within this one."""
+        return Run(resolved(config), layout, self.registry)
 
     def ids(self, split: str) -> tuple[str, ...]:
         """Image ids of a split."""
@@ -68,94 +157,33 @@ class Run:
     def note(self, text: str) -> None:
         """Keeps a line in logs/log.txt, with the time, without printing it."""
         if jax.process_index() == 0:
-            if (
-                self.layout.outer or self.layout.workdir
-            ).is_dir():  # else it was removed, which is told below
+            if self.layout.workdir.is_dir():  # else it was removed, which is told below
                 self.layout.logs.mkdir(parents=True, exist_ok=True)
             append_line(self.layout.logs / "log.txt", f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}")
 
 
-def open_run(config: ConfigDict, workdir: str | Path) -> Run:
-    """Opens or creates the folder, and writes config.json and manifest.json.
+@dataclass(frozen=True)
+class SubRun:
+    """A run that must run within another one.
 
-    Raises:
-      ConfigError: a value cannot be used, or the folder was made by another configuration.
-      RunError: the folder cannot be written.
+    Attributes:
+      run: in its own folder, usually one inside the other's, where it has its own config.json.
+      stages: names of those that run; the others are left alone.
+      title: what reports call its maps; '' where these are only compared with those of the run around it, by
+        the title of their system.
+      section: of the outer configuration, where the settings come from that are its own.
     """
-    run = look_into(config, workdir)
-    if jax.process_index() == 0:
-        write_json(run.layout.config, dict(_plain(run.config)))
-        manifest.begin(run.layout.manifest)
-        remove_temporary(run.layout.workdir)
-    return run
 
-
-def look_into(config: ConfigDict, workdir: str | Path) -> Run:
-    """The run as `open_run` gives it, with the same checks, but nothing is written.
-
-    Raises:
-      ConfigError: a value cannot be used, or the folder was made by another configuration.
-      RunError: the folder is a file.
-    """
-    validate(config)
-    config = resolved(config)
-    cams_from = Path(config.cams_from).expanduser().absolute() if config.cams_from else None
-    run = Run(config, Layout(Path(workdir).expanduser().absolute(), cams_from=cams_from))
-    if run.layout.workdir.is_file():
-        raise RunError(f"{run.layout.workdir} is a file; choose a folder with --workdir")
-    _ = run.method, run.source  # for what they refuse
-    if run.layout.config.exists() and run.layout.holds_results():
-        remedy = "delete it, and give the settings that the run was made with: they are written anew"
-        _check_same(read_json(run.layout.config, remedy), dict(_plain(config)), run.layout)
-    return run
-
-
-@contextlib.contextmanager
-def recorded(run: Run) -> Iterator[None]:
-    """Keeps in log and manifest of an opened run by what command it was started, and how that ended."""
-    starts = manifest.read(run.layout.manifest).get("starts")
-    run.note(f"command: {starts[-1]['command'] if starts else manifest.command(sys.orig_argv)}")
-    try:
-        yield
-    except Interrupted as stop:
-        _record_end(run, f"stopped: {stop}")
-        raise
-    except BaseException as error:  # KeyboardInterrupt too: a second signal
-        with contextlib.suppress(RunError):  # a full disk, say, of which the error tells already
-            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            _record_end(run, f"failed: {' '.join(reason.split())}")
-        raise
-    _record_end(run, "done")
-
-
-def _record_end(run: Run, end: str) -> None:
-    run.note(end)
-    if jax.process_index() == 0:
-        manifest.keep_time(run.layout.manifest, end)
+    run: Run
+    stages: tuple[str, ...]
+    title: str = ""
+    section: str = ""
 
 
 def given_classes(source: Source, ids: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """The image-level labels as class indices, ascending."""
     labels = label_matrix(source, ids)
     return {i: tuple(int(c) for c in np.flatnonzero(row)) for i, row in zip(ids, labels, strict=True)}
-
-
-def _plain(config: ConfigDict) -> Iterator[tuple[str, Any]]:
-    """Flat JSON values; tuples become lists as they would in a file."""
-    return ((key, json.loads(json.dumps(value))) for key, value in flatten(config))
-
-
-def _check_same(saved: dict[str, Any], now: dict[str, Any], layout: Layout) -> None:
-    missing = object()
-    for key in sorted(saved.keys() | now.keys()):
-        before, after = saved.get(key, missing), now.get(key, missing)
-        if before != after and not is_free(key):
-            was = "nothing" if before is missing else repr(before)
-            want = "nothing" if after is missing else repr(after)
-            raise ConfigError(
-                f"{layout.workdir} was made with config.{key}={was}, and now it is {want}; "
-                "choose another --workdir, or give the setting it was made with"
-            )
 
 
 def require_cams(run: Run) -> Path:

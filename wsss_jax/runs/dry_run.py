@@ -10,33 +10,38 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from wsss_jax.config import flatten
-from wsss_jax.systems.resnet38.groups import FROZEN
-from wsss_jax.runs.checks import check_start, splits_of
-from wsss_jax.runs.context import Run, look_into
+from wsss_jax.runs.checks import Checked, check_start, split_of
+from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, TRAIN_SPLIT, Run
+from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.devices import configure_jax
-from wsss_jax.runs.runner import checked_stages
+from wsss_jax.runs.opening import look_into
+from wsss_jax.runs.parts import checked_stages
 from wsss_jax.runs.space import check_space, describe, free, needed, size
 from wsss_jax.training.initial import variable_shapes
 
+_USES = {"train on": TRAIN_SPLIT, "maps of": INFER_SPLIT, "score": EVAL_SPLIT}
 
-def dry_run(config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None = None) -> None:
+
+def dry_run(
+    config: ConfigDict, workdir: str | Path, stages: Sequence[str] | None, registry: Registry
+) -> None:
     """Makes all checks of a run and prints what it would do; writes nothing.
 
     Raises:
       UserError: what the run itself would refuse at its start.
     """
     configure_jax(config)
-    run = look_into(config, workdir)
+    run = look_into(config, workdir, registry)
     wanted = checked_stages(run, stages)
     _print("configuration", (f"{key} = {json.dumps(value)}" for key, value in flatten(run.config)))
-    facts = check_start(run, wanted)
-    _print("data, checked", _data(run, wanted))
+    checked = check_start(run, wanted)
+    _print("data, checked", _data(run, checked))
     _print("devices", (f"{d.id} {d.platform} {d.device_kind}" for d in jax.devices()))
     _print("parameters: shape, group", parameters(run))
-    room = needed(run, wanted, facts)
+    room = needed(checked)
     _print("folder", (str(run.layout.workdir), f"will take {describe(room)}; {size(free(run))} are free"))
     check_space(run, room)
-    _print("stages", (" ".join(wanted),))
+    _print("stages", (" ".join(stage.name for stage in wanted),))
 
 
 def parameters(run: Run) -> Iterator[str]:
@@ -45,16 +50,16 @@ def parameters(run: Run) -> Iterator[str]:
         total = learning = 0
         for path, leaf in flatten_dict(variable_shapes(network)).items():
             group, count = run.method.group((name, *path)), math.prod(leaf.shape)
-            total, learning = total + count, learning + (group != FROZEN) * count
+            total, learning = total + count, learning + (group != "frozen") * count
             yield f"{name}/{'/'.join(path)}  {' x '.join(map(str, leaf.shape))}  {group}"
         yield f"{name}: {total:,} numbers, of which {learning:,} learn"
 
 
-def _data(run: Run, stages: Sequence[str]) -> Iterator[str]:
+def _data(run: Run, checked: Sequence[Checked]) -> Iterator[str]:
     yield f"{run.source.name}: {len(run.source.classes)} classes: {', '.join(run.source.classes)}"
-    for use, split in zip(("train on", "maps of", "score"), splits_of(run, stages), strict=True):
-        if split:
-            yield f"{use} {split}: {len(run.ids(split))} images"
+    for use, key in _USES.items():
+        counts = {split: len(c.run.ids(split)) for c in checked if (split := split_of(c, key))}
+        yield from (f"{use} {split}: {count} images" for split, count in counts.items())
 
 
 def _print(title: str, lines: Iterator[str] | Sequence[str]) -> None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsss_jax.data.lists import split_name
-from wsss_jax.systems.infer_cam.crops import part_file
 from wsss_jax.files import file_name
 
 
@@ -13,7 +12,7 @@ class Layout:
     """Paths inside a run's folder. A split given as a text file goes by the file's stem."""
 
     workdir: Path
-    outer: Path | None = None  # folder of the run that this one is a round of
+    outer: Path | None = None  # folder of the run around this one, if they share a classifier
     cams_from: Path | None = None  # folder of the run whose CAMs this one refines
 
     @property
@@ -27,10 +26,10 @@ class Layout:
         return self.workdir / "manifest.json"
 
     def holds_results(self) -> bool:
-        """Whether a stage has made anything here: what only tells of the run does not count, nor does the
-        classifier's own run, nor what a kill left half-written."""
+        """Whether a stage has made anything here: what only tells of the run does not count, nor do runs
+        within it, whose folders their own configurations bind, nor what a kill left half-written."""
         own = (p for p in self.workdir.glob("*") if p not in (self.config, self.manifest, self.logs))
-        return any(holds_results(p) for p in own if p != self.classifier)
+        return any(holds_results(p) for p in own if not (p / self.config.name).exists())
 
     @property
     def logs(self) -> Path:
@@ -44,29 +43,8 @@ class Layout:
 
     @property
     def classifier(self) -> Path:
-        """A run within the run: the ordinary classifier that class-specific erasing needs."""
+        """A run within the run: the classifier that it starts from or is compared with."""
         return (self.outer or self.workdir) / "classifier"
-
-    def round(self, number: int) -> "Layout":
-        """A run within the run: one of SC-CAM's rounds before the last, counted from 1."""
-        outer = self.outer or self.workdir
-        return Layout(outer / f"round_{number}", outer)
-
-    def features(self, split: str) -> Path:
-        """Folder of a split's pooled features."""
-        return self.workdir / "features" / split_name(split)
-
-    def feature(self, split: str, image_id: str) -> Path:
-        """feature float32[4096 * width], conv6's mean over the picture."""
-        return self.features(split) / f"{image_id}.npz"
-
-    def sub_labels(self, split: str) -> Path:
-        """Which sub-categories each image of a split shows, and of which list, k and weights."""
-        return self.workdir / "sub_labels" / f"{split_name(split)}.npz"
-
-    def subcategory(self, name: str) -> Path:
-        """The picture of the sub-categories of a class."""
-        return self.workdir / "subcategories" / f"{file_name(name)}.png"
 
     def checkpoints(self, network: str) -> Path:
         """Folder of a network's checkpoints, one folder a step."""
@@ -88,14 +66,6 @@ class Layout:
         """A picture of one class's map."""
         return self.workdir / "heat" / split_name(split) / f"{image_id}_{file_name(class_name)}.png"
 
-    def parts(self, split: str) -> Path:
-        """Folder of the pictures of InferCam's parts, for people."""
-        return self.workdir / "parts" / split_name(split)
-
-    def part(self, split: str, image_id: str, number: int) -> Path:
-        """A picture of one of InferCam's parts, 1 to 4, named as its authors' program names them."""
-        return part_file(self.parts(split), image_id, number)
-
     def crfs(self, split: str, alpha: float) -> Path:
         """Folder of a split's scores after a dense CRF with background (1 - max)^alpha."""
         return self.workdir / "crf" / split_name(split) / alpha_name(alpha)
@@ -103,11 +73,6 @@ class Layout:
     def crf(self, split: str, alpha: float, image_id: str) -> Path:
         """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, H, W] of a CRF."""
         return self.crfs(split, alpha) / f"{image_id}.npz"
-
-    @property
-    def affinity_logs(self) -> Path:
-        """train.jsonl and TensorBoard's events of AffinityNet."""
-        return self.logs / "affinity"
 
     def walked(self, split: str) -> Path:
         """Folder of a split's scores after the random walk."""

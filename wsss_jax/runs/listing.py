@@ -1,33 +1,29 @@
-"""What there is to choose from: experiments, methods and their stages."""
+"""What there is to choose from: experiments, systems and their stages."""
 
 from wsss_jax import experiments
-from wsss_jax.config import defaults
-from wsss_jax.systems import TITLES
-from wsss_jax.systems.registry import make_method
-from wsss_jax.runs.runner import ON_REQUEST, REFINEMENTS
+from wsss_jax.runs.context import Stage, System
+from wsss_jax.runs.registry import Registry
 
 
-def listing() -> str:
-    """All experiments, methods and stages, for people."""
-    files = [f"  {name:18} {experiments.summary(name)}" for name in experiments.names()]
-    methods = [f"  {method:18} {title}: {' '.join(_stages(method))}" for method, title in TITLES.items()]
-    chains = [f"  {name:18} {' '.join(chain)}" for name, chain in REFINEMENTS.items() if chain]
+def listing(registry: Registry) -> str:
+    """All experiments, systems and stages, for people."""
+    systems: list[System] = [registry.system(name) for name in registry.systems]
+    chains = {name: registry.refinement(name) for name in registry.refinements}
+    asked = dict.fromkeys(stage.name for each in systems for stage in each.stages if stage.on_request)
     return "\n".join(
         (
             "experiments, for --config:",
-            *files,
+            *(f"  {name:18} {experiments.summary(name)}" for name in experiments.names()),
             "",
             "methods (config.method) and their stages, for --stages:",
-            *methods,
-            f"  ({', '.join(ON_REQUEST)}: only where --stages names it)",
+            *(f"  {each.name:18} {each.title}: {_names(each.stages)}" for each in systems),
+            f"  ({', '.join(asked)}: only where --stages names it)",
             "",
             "stages that can follow (config.refinement):",
-            *chains,
+            *(f"  {name:18} {_names(chain)}" for name, chain in chains.items() if chain),
         )
     )
 
 
-def _stages(method: str) -> tuple[str, ...]:
-    config = defaults()
-    config.method = method
-    return make_method(config, num_classes=1).stages
+def _names(stages: tuple[Stage, ...]) -> str:
+    return " ".join(stage.name for stage in stages)

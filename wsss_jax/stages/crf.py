@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,12 +16,16 @@ from wsss_jax.errors import DataError, RunError
 from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, summarise_labels
 from wsss_jax.files import is_whole, write_whole
 from wsss_jax.inference.buckets import Size, plan_buckets
+from wsss_jax.refinement import native
 from wsss_jax.refinement.energies import binarised_energies, cam_energies
 from wsss_jax.refinement.jobs import CamJobs, Refined, Refused
 from wsss_jax.refinement.settings import CrfSettings
 from wsss_jax.refinement.stream import CrfStream, StreamSettings
-from wsss_jax.runs.context import Run, require, require_cams
+from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, Facts, Run, Stage, require, require_cams
 from wsss_jax.runs.layout import alpha_name
+from wsss_jax.runs.scored import CRF as CRF_LABELS
+from wsss_jax.runs.scored import Scored
+from wsss_jax.runs.space import map_bytes
 from wsss_jax.settings import settings_of
 from wsss_jax.stages.batches import write_results
 from wsss_jax.stages.evaluate import provenance, with_masks, write_metrics
@@ -142,3 +148,48 @@ def _evaluate(run: Run, alpha: float) -> None:
 
 def _text(alphas: Sequence[float]) -> str:
     return " ".join(f"{alpha:g}" for alpha in alphas)
+
+
+def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
+    """Bytes of the scores that are not there yet."""
+    split, total = run.config.dataset.infer_split, 0
+    for alpha in run.config.crf.alphas:
+        total += map_bytes(run, facts, functools.partial(run.layout.crf, split, alpha))
+    return {"CRF scores": total}
+
+
+def check_backend(run: Run) -> None:
+    """ConfigError if pydensecrf is chosen and not installed."""
+    if run.config.crf.backend == "pydensecrf":
+        native.check_installed()
+
+
+def scored(run: Run, name: str, metrics: dict[str, Any]) -> Scored | None:
+    """The labels of one alpha; None if the name has none."""
+    found = re.fullmatch(r"eval_crf_alpha_(\d+(?:\.\d+)?)", name)
+    if not found:
+        return None
+    alpha = float(found[1])
+    there = run.layout.crfs(run.config.dataset.infer_split, alpha).is_dir()
+    read = functools.partial(_labels, run, alpha) if there else None
+    return Scored(f"CRF, alpha {alpha:g}", CRF_LABELS, metrics, read, order=alpha)
+
+
+def _labels(run: Run, alpha: float, image_id: str) -> np.ndarray:
+    path = run.layout.crf(run.config.dataset.infer_split, alpha, image_id)
+    keys, planes = read_scores(path, image_id, "crf")
+    return labels_from_scores(planes, keys, len(run.source.classes), image_id=image_id)
+
+
+CRF = Stage(
+    name="crf",
+    function=crf,
+    reads=lambda config: (INFER_SPLIT,),
+    room=room,
+    check=check_backend,
+    all_hosts=True,
+)
+EVAL_CRF = Stage(
+    name="eval_crf", function=eval_crf, reads=lambda config: (INFER_SPLIT, EVAL_SPLIT), scored=scored
+)
+REFINEMENT = (CRF, EVAL_CRF)

@@ -1,5 +1,6 @@
 """Stage `eval_cam`: scores of the CAMs on disk, at all background thresholds in one pass."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,12 +11,15 @@ from wsss_jax.data.arrays import DAMAGE, read_npz
 from wsss_jax.data.lists import sha256
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import ConfigError, DataError, RunError
+from wsss_jax.evaluation import image_score
 from wsss_jax.evaluation.summary import describe, summarise
 from wsss_jax.evaluation.sweep import ThresholdSweep
 from wsss_jax.files import read_json, write_json
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
-from wsss_jax.runs.context import Run, require, require_cams
+from wsss_jax.report import GalleryCam
+from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, Run, Stage, require, require_cams
+from wsss_jax.runs.scored import OWN, Scored
 
 Found = TypeVar("Found")
 Cam = tuple[np.ndarray, np.ndarray]  # keys int32[K], cam float32[K, H, W]
@@ -136,3 +140,29 @@ def other_metrics(key: str, path: str) -> dict[str, Any] | None:
         return read_json(Path(path).expanduser(), remedy, by_hand=True)
     except RunError as error:
         raise ConfigError(str(error)) from error
+
+
+def scored(run: Run, name: str, metrics: dict[str, Any]) -> Scored:
+    """The CAMs, which another system than the run's has made where these are another run's."""
+    title = run.registry.system(metrics["method"]).title
+    there = run.layout.cams(run.config.dataset.infer_split).is_dir()
+    return Scored(title, OWN, metrics, functools.partial(_shown, run, metrics) if there else None)
+
+
+def _shown(run: Run, metrics: dict[str, Any], image_id: str) -> GalleryCam:
+    """A CAM and its score at the fixed threshold."""
+    keys, cam = _read(run, image_id)
+    score = image_score(
+        cam,
+        keys,
+        read_mask(run, image_id),
+        num_classes=len(run.source.classes),
+        threshold=metrics["fixed"]["threshold"],
+        image_id=image_id,
+    )
+    return GalleryCam(keys=keys, cam=cam, score=score)
+
+
+EVAL_CAM = Stage(
+    name="eval_cam", function=eval_cam, reads=lambda config: (INFER_SPLIT, EVAL_SPLIT), scored=scored
+)

@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +18,9 @@ from wsss_jax.files import is_whole, read_json, write_json, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Predictor, plan_batches
 from wsss_jax.refinement.energies import binarised
 from wsss_jax.report.overlay import cam_overlay
-from wsss_jax.runs.context import Run, given_classes
+from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, given_classes
 from wsss_jax.runs.layout import holds_results
+from wsss_jax.runs.space import map_bytes
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.networks import result_variables
 
@@ -38,10 +39,6 @@ class CamResult(Protocol):
     @property
     def cam(self) -> np.ndarray:
         """float32[K, H, W], 0..1."""
-
-
-# What else a method's folder of CAMs depends on.
-_METHOD_KEYS = {"sc_cam": ("sc_cam.maps", "cam.binarised_npy")}
 
 
 def infer_cam(run: Run) -> None:
@@ -98,7 +95,7 @@ def cam_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str,
         "scales": list(run.config.cam.scales),
         "flip": run.config.cam.flip,
         "class_filter": run.config.cam.class_filter,
-        **{key: flat[key] for key in _METHOD_KEYS.get(run.config.method, ())},
+        **{key: flat[key] for key in run.system.map_settings},
     }
 
 
@@ -160,3 +157,19 @@ def _write_heat_maps(run: Run, result: CamResult) -> None:
         )
         picture = Image.fromarray(cam_overlay(image, cam))
         write_whole(path, lambda file, picture=picture: picture.save(file, format="PNG"))  # type: ignore[misc]
+
+
+def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
+    """Bytes of the CAMs that are not there yet."""
+    path = functools.partial(run.layout.cam, run.config.dataset.infer_split)
+    return {"CAMs": (1 + run.config.cam.export_npy) * map_bytes(run, facts, path, background=False)}
+
+
+INFER_CAM = Stage(
+    name="infer_cam",
+    function=infer_cam,
+    reads=lambda config: (INFER_SPLIT,),
+    weights=lambda run: {"cam.checkpoint": run.config.cam.checkpoint},
+    room=room,
+    all_hosts=True,
+)

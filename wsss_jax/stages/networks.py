@@ -1,25 +1,22 @@
 """Which weights a run starts from, and which it uses afterwards."""
 
-import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from wsss_jax.config import defaults
 from wsss_jax.data.loader import BatchLoader, ClassificationSample
 from wsss_jax.errors import CheckpointError, ConfigError, RunError
 from wsss_jax.method import Variables
 from wsss_jax.runs.context import Run, require
 from wsss_jax.stages.samples import recipe
-from wsss_jax.systems.affinity.task import Affinity
-from wsss_jax.systems.registry import affinity_net
 from wsss_jax.training.checkpoints import (
     Restored,
     best_first,
     best_step,
     digest,
+    read_meta,
     restore,
     restore_first,
     steps,
@@ -122,31 +119,6 @@ def load_variables(
     return variables
 
 
-def load_affinity(path: str | Path) -> tuple[Affinity, Variables, str]:
-    """AffinityNet, its weights and their SHA-256, without a run.
-
-    Args:
-      path: psa's `res38_aff.pth` or another file of the published network; or what `train_affinity` saved, a
-        run's `checkpoints/affinity` or one step of it.
-
-    Raises:
-      CheckpointError: the file or folder cannot be read or is of another network.
-    """
-    place, config = epath.Path(path).expanduser(), defaults()
-    if not place.exists():
-        raise CheckpointError(f"{path}: there is no such file or folder of AffinityNet's weights")
-    if place.is_dir():
-        restored = restore(step_folder(place))
-        with config.unlocked():
-            config.update(json.loads(restored.meta["config"]))
-        method, variables = affinity_net(config), restored.variables
-    else:
-        method = affinity_net(config)
-        variables = load_foreign(place, method.network.state_dict)
-    check_against(variables, variable_shapes(method.network), source=str(place))
-    return method, variables, digest(variables)
-
-
 def _is_ordinary(variables: Variables) -> bool:
     """Whether these are an ordinary classifier's, whose `fc8` has no background, unlike SEAM's and CPN's."""
     return "fc8" in variables["params"] and "f9" not in variables["params"]
@@ -202,9 +174,7 @@ def step_folder(path: str | Path) -> epath.Path:
     place = epath.Path(path)
     if (place / "meta").is_dir():
         return place
-    # AffinityNet only refines what the network beside it has found; it is meant when named, not by the run.
-    inside = [place, *(p for p in sorted(place.glob("checkpoints/*")) if p.name != "affinity")]
-    with_steps = [(folder, best_step(folder)) for folder in inside if steps(folder)]
+    with_steps = [(folder, best_step(folder)) for folder in (place, *_results(place)) if steps(folder)]
     if len(with_steps) != 1:
         raise CheckpointError(
             f"{path}: holds no checkpoint; give a run's folder, its checkpoints/<network> or one step"
@@ -213,6 +183,21 @@ def step_folder(path: str | Path) -> epath.Path:
     if step is None:
         raise CheckpointError(f"{folder}: none of its checkpoints is sound")
     return folder / str(step)
+
+
+def _results(run: epath.Path) -> Iterator[epath.Path]:
+    """The folders of checkpoints in a run's folder, but of networks that only refine what the one beside them
+    has found: these are meant when they are named, not by the run."""
+    for folder in sorted(run.glob("checkpoints/*")):
+        if not any(_refines(folder / str(step)) for step in steps(folder)):
+            yield folder
+
+
+def _refines(step: epath.Path) -> bool:
+    try:
+        return bool(read_meta(step).get("refines"))
+    except CheckpointError:  # damaged, of which `best_step` tells
+        return False
 
 
 def _chosen(run: Run, folder: Path, choice: str) -> Restored:

@@ -1,17 +1,16 @@
 """Stage `report`: one HTML page of scores, curves and pictures."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wsss_jax.data.images import open_image
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import RunError
 from wsss_jax.report import (
-    Figure,
     GalleryCam,
     GalleryItem,
     ReportData,
@@ -22,11 +21,11 @@ from wsss_jax.report import (
 )
 from wsss_jax.report.contents import MAX_RESULTS
 from wsss_jax.runs import manifest
-from wsss_jax.runs.context import Run
+from wsss_jax.runs.context import TRAIN_SPLIT, Run, Stage
+from wsss_jax.runs.parts import known_stages, parts
+from wsss_jax.runs.scored import Read, Scored
 from wsss_jax.stages.evaluate import read_mask
-from wsss_jax.stages.results import PSEUDO, Read, Scored, main_results, own_score, places, scored_stages
-from wsss_jax.systems import TITLES
-from wsss_jax.systems.sc_cam.rounds import last_epoch
+from wsss_jax.stages.results import main_results, own_score, places, scored_stages
 from wsss_jax.training.metrics import read_lines
 
 
@@ -43,7 +42,7 @@ def report(run: Run) -> None:
         path = run.layout.metrics("eval_cam", split)
         raise RunError(f"{path}: there are no scores; run the stage eval_cam first (--stages=eval_cam,...)")
     data = ReportData(
-        title=f"{TITLES[run.config.method]} on {run.source.name}",
+        title=f"{run.system.title} on {run.source.name}",
         summary=_summary(run),
         warnings=_warnings(run, results),
         classes=run.source.classes,
@@ -54,31 +53,28 @@ def report(run: Run) -> None:
         gallery_note=f"Half of them the best of {split}, half the worst, at the fixed threshold.",
         training=_training(run),
         terms=_terms(run),
-        figures=list(_subcategories(run)),
+        figures=[figure for stage in known_stages(run) for figure in stage.figures(run)],
     )
     write_report(run.layout.report, data)
     run.say(f"report: {run.layout.report.as_uri()}")
 
 
 def _result(scored: Scored) -> Result:
-    """Thresholds of pseudo masks are shares of a class against the background, not background scores."""
-    if scored.kind == PSEUDO:
-        return Result(name=scored.name, metrics=scored.metrics, threshold="share against background")
-    return Result(name=scored.name, metrics=scored.metrics)
+    return Result(name=scored.name, metrics=scored.metrics, threshold=scored.threshold)
 
 
 def _summary(run: Run) -> dict[str, str]:
     config, made = run.config, manifest.read(run.layout.manifest)
-    packages, model = made["packages"], config.model
+    packages, model, epochs = made["packages"], config.model, run.system.epochs(config)
     training = {
         "Started from": config.init_from,
-        "Training": f"{last_epoch(config)} epochs, batch {config.batch_size}, crop {config.augment.crop}",
+        "Training": f"{epochs} epochs, batch {config.batch_size}, crop {config.augment.crop}",
     }
     return {
-        "Method": TITLES[config.method],
+        "Method": run.system.title,
         "Data set": f"{run.source.name}, trained on {config.dataset.train_split}",
         "Network": f"ResNet-38, width {model.width:g}, blocks {tuple(model.blocks)}",
-        **(training if "train" in run.method.stages else {}),
+        **(training if any(stage.name == "train" for stage in run.system.stages) else {}),
         "Seed": str(config.seed),
         "Devices": ", ".join(sorted(set(made["devices"]))) + f" x {len(made['devices'])}",
         "Versions": f"wsss_jax {made['wsss_jax']}, jax {packages['jax']}, flax {packages['flax']}",
@@ -105,9 +101,10 @@ def _clock(seconds: float) -> str:
 
 
 def _warnings(run: Run, results: Sequence[Scored]) -> list[str]:
-    """Sentences on scored pictures that were trained on, by the networks of this run or by AffinityNet."""
-    dataset, stages, warnings = run.config.dataset, run.method.stages, []
-    if "train" in stages or ("classifier" in stages and not run.config.classifier_from):
+    """Sentences on scored pictures that were trained on, by the networks of this run or others."""
+    dataset, warnings = run.config.dataset, []
+    every = [(part.run, stage) for part in parts(run, run.system.stages) for stage in part.stages]
+    if any(TRAIN_SPLIT in stage.reads(inner.config) for inner, stage in every):
         scored = set(run.ids(dataset.eval_split))
         seen = len(scored & set(run.ids(dataset.train_split)))
         if seen:
@@ -116,9 +113,7 @@ def _warnings(run: Run, results: Sequence[Scored]) -> list[str]:
                 f"({dataset.train_split}), with their image-level labels: the scores tell how good the maps "
                 "of training pictures are, not those of new ones."
             )
-    if any(e.metrics.get("affinity_list_sha256") == e.metrics["list_sha256"] is not None for e in results):
-        warnings.append("AffinityNet was trained on the CAMs of the very pictures that are scored.")
-    return warnings
+    return [*warnings, *dict.fromkeys(result.warning for result in results if result.warning)]
 
 
 def _sorted_by(results: Sequence[Scored]) -> str:
@@ -129,8 +124,8 @@ def _sorted_by(results: Sequence[Scored]) -> str:
 
 def _training(run: Run) -> list[Series]:
     """The loss curves, in the order in which the networks are trained."""
-    folders = {name: layout.logs for name, layout in places(run).items()}
-    folders[TITLES["affinity"]] = run.layout.affinity_logs
+    folders = {name: place.run.layout.logs for name, place in places(run).items()}
+    folders |= _further_trainings(run)
     curves = (
         _curve(f"{name}: loss", read_lines(folder / "train.jsonl"), "loss")
         for name, folder in folders.items()
@@ -138,12 +133,16 @@ def _training(run: Run) -> list[Series]:
     return [curve for curve in curves if curve.x]
 
 
+def _further_trainings(run: Run) -> dict[str, Path]:
+    """The folders of logs of what the run trains besides its system."""
+    trainings = [stage.training for stage in known_stages(run) if stage.training]
+    return {title: run.layout.logs / folder for title, folder in trainings}
+
+
 def _terms(run: Run) -> list[Series]:
     """The terms of the run's own loss, where there is more than one."""
-    title = TITLES[run.config.method]
-    lines = read_lines(run.layout.logs / "train.jsonl") or read_lines(
-        run.layout.affinity_logs / "train.jsonl"
-    )
+    title, folders = run.system.title, (run.layout.logs, *_further_trainings(run).values())
+    lines = next(filter(None, (read_lines(folder / "train.jsonl") for folder in folders)), [])
     keys = dict.fromkeys(key for line in lines for key in line if key.startswith("loss_"))
     terms = [_curve(f"{title}: {key.removeprefix('loss_')}", lines, key) for key in keys]
     return terms if len(terms) > 1 else []
@@ -153,18 +152,6 @@ def _curve(name: str, lines: Sequence[Mapping[str, Any]], key: str) -> Series:
     """The values of one key; lines without it are left out."""
     points = [(line["step"], line[key]) for line in lines if key in line]
     return Series(name=name, x=[x for x, _ in points], y=[y for _, y in points])
-
-
-def _subcategories(run: Run) -> Iterator[Figure]:
-    """The pictures that the stage `cluster` has drawn, if it has."""
-    for name in run.source.classes:
-        path = run.layout.subcategory(name)
-        if path.exists():
-            yield Figure(
-                title=f"Sub-categories of {name}",
-                caption="Each with its number of training images, and those nearest to its centre.",
-                image=np.asarray(open_image(path).convert("RGB")),
-            )
 
 
 def _gallery(run: Run, results: Sequence[Scored]) -> list[GalleryItem]:
@@ -192,3 +179,6 @@ def _item(run: Run, readable: Mapping[str, Read], image_id: str) -> GalleryItem:
         cams={name: shown for name, shown in maps.items() if isinstance(shown, GalleryCam)},
         labels={name: shown for name, shown in maps.items() if isinstance(shown, np.ndarray)},
     )
+
+
+REPORT = Stage(name="report", function=report, last=True)

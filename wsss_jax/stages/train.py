@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +10,24 @@ from typing import Any
 
 import jax
 import optax
+from ml_collections import ConfigDict
 
 from wsss_jax.data.lists import split_name
 from wsss_jax.data.loader import BatchLoader, MakeSample, steps_per_epoch
 from wsss_jax.data.source import label_matrix
+from wsss_jax.errors import ConfigError
 from wsss_jax.evaluation.confusion import mean_iou
 from wsss_jax.inference.predict import Predictor, plan_batches
 from wsss_jax.interrupt import stop_requested
 from wsss_jax.method import Learner, Variables
-from wsss_jax.runs.context import Run
+from wsss_jax.runs.context import EVAL_SPLIT, TRAIN_SPLIT, Facts, Run, Stage
+from wsss_jax.runs.space import checkpoint_bytes
 from wsss_jax.sharding import check_batch_size, to_host
 from wsss_jax.stages.evaluate import new_sweep, read_mask
 from wsss_jax.stages.infer import inference_settings, wanted_classes
 from wsss_jax.stages.networks import initial_variables
-from wsss_jax.stages.samples import training_sample
-from wsss_jax.systems.sc_cam.rounds import last_epoch
-from wsss_jax.training.checkpoints import Checkpoints, Restored
+from wsss_jax.stages.samples import crops
+from wsss_jax.training.checkpoints import Checkpoints, Restored, steps
 from wsss_jax.training.loop import Plan, Trainer
 from wsss_jax.training.metrics import MetricWriter, log_interval
 from wsss_jax.training.optimizer import polynomial_sgd
@@ -65,7 +68,7 @@ def train(run: Run) -> None:
     check_batch_size(config.batch_size, config.accumulation, jax.device_count(), jax.process_count())
     ids = run.ids(config.dataset.train_split)
     label_matrix(run.source, ids)  # an image without label or with an unknown one shows before the first step
-    per_epoch, epochs = steps_per_epoch(len(ids), config.batch_size), last_epoch(config)
+    per_epoch, epochs = steps_per_epoch(len(ids), config.batch_size), run.system.epochs(config)
     plan = Plan(
         batch_size=config.batch_size,
         accumulation=config.accumulation,
@@ -82,7 +85,7 @@ def train(run: Run) -> None:
         Training(
             method=method,
             ids=ids,
-            sample=training_sample(run, ids),
+            sample=(run.system.sample or crops)(run, ids),
             plan=plan,
             decay_steps=plan.steps_per_epoch * config.total_epochs,
             learning_rate=config.optimizer.learning_rate,
@@ -178,3 +181,40 @@ def _optimizer(run: Run, training: Training, groups: Mapping[str, str]) -> optax
         max_step=training.decay_steps,
         new_layers=training.new_layers,
     )
+
+
+def reads(config: ConfigDict) -> tuple[str, ...]:
+    """What it trains on, and what it is evaluated on meanwhile."""
+    return (TRAIN_SPLIT, EVAL_SPLIT) if config.eval.every_epochs else (TRAIN_SPLIT,)
+
+
+def weights(run: Run) -> dict[str, str]:
+    """Where it starts, unless it goes on, and the classifier that it may need."""
+    paths = {"classifier_from": run.config.classifier_from}
+    trained = steps(run.layout.checkpoints(run.method.trained))
+    return paths if trained else {**paths, "init_from": run.config.init_from}
+
+
+def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
+    """Bytes of the checkpoints that are not there yet."""
+    name = run.method.trained
+    return {"checkpoints": checkpoint_bytes(run.layout.checkpoints(name), run.method.networks[name])}
+
+
+def check_logging(run: Run) -> None:
+    """ConfigError if TensorBoard's events are wanted and cannot be written."""
+    if run.config.log.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise ConfigError(
+            "config.log.tensorboard=True needs tensorboardX; pip install 'wsss-jax[tensorboard]'"
+        )
+
+
+TRAIN = Stage(
+    name="train",
+    function=train,
+    reads=reads,
+    weights=weights,
+    room=room,
+    check=check_logging,
+    all_hosts=True,
+)

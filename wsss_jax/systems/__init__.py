@@ -1,28 +1,20 @@
-"""The systems: one folder each. Importing this loads no JAX, so that settings are known without it."""
+"""The systems: a folder and a line here for each. Importing this loads no JAX."""
 
-import functools
-import importlib.util
-import pkgutil
+from wsss_jax.runs.registry import Registry
 
-from wsss_jax.settings import Section
-
-# What reports call the methods of `config.method`.
-TITLES = {
-    "cam": "ordinary classifier",
-    "cse": "OC-CSE",
-    "sc_cam": "SC-CAM",
-    "cpn": "CPN",
-    "infer_cam": "InferCam",
-    "seam": "SEAM's network",
-    "affinity": "AffinityNet",
-}
-
-
-@functools.cache
-def sections() -> tuple[Section, ...]:
-    """What the folders of systems declare as `SECTIONS` in their `settings.py`, for those that have one."""
-    found: list[Section] = []
-    for folder in pkgutil.iter_modules(__path__, f"{__name__}."):
-        if folder.ispkg and importlib.util.find_spec(f"{folder.name}.settings"):
-            found += importlib.import_module(f"{folder.name}.settings").SECTIONS
-    return tuple(found)
+SYSTEMS = Registry(
+    systems={
+        "cam": "wsss_jax.systems.cam.system:SYSTEM",
+        "cse": "wsss_jax.systems.cse.system:SYSTEM",
+        "sc_cam": "wsss_jax.systems.sc_cam.system:SYSTEM",
+        "cpn": "wsss_jax.systems.cpn.system:SYSTEM",
+        "infer_cam": "wsss_jax.systems.infer_cam.system:SYSTEM",
+        "seam": "wsss_jax.systems.seam.system:SYSTEM",
+        "affinity": "wsss_jax.systems.affinity.system:SYSTEM",
+    },
+    refinements={
+        "none": (),
+        "crf": "wsss_jax.stages.crf:REFINEMENT",
+        "random_walk": "wsss_jax.systems.affinity.system:REFINEMENT",
+    },
+)

@@ -8,14 +8,13 @@ import pytest
 from PIL import Image
 
 from tests.helpers.networks import relative
-from tests.helpers.runs import tiny
+from tests.helpers.runs import run_stages_of, tiny
 from wsss_jax import interrupt
 from wsss_jax.data import make_source
 from wsss_jax.errors import CheckpointError, ConfigError, Interrupted, RunError, UserError
 from wsss_jax.evaluation import ConfusionMatrix, mean_iou
 from wsss_jax.files import unsealed
 from wsss_jax.refinement.walker import Walker
-from wsss_jax.runs.runner import run_stages_of
 
 CHAIN = ["train_affinity", "random_walk", "eval_pseudo"]
 

@@ -10,13 +10,11 @@ from PIL import Image
 
 from tests.helpers.networks import golden_variables, relative
 from tests.helpers.published import published_cams
-from tests.helpers.runs import tiny
+from tests.helpers.runs import open_run, run_stages_of, tiny
 from tests.helpers.voc import make_voc
 from wsss_jax.errors import ConfigError
 from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.ops.resize import resize_bilinear
-from wsss_jax.runs.context import open_run
-from wsss_jax.runs.runner import run_stages_of
 from wsss_jax.stages.networks import initial_variables
 from wsss_jax.systems.cpn.network import CpnNetwork
 from wsss_jax.training.checkpoints import best_step, restore

@@ -17,14 +17,13 @@ from tests.helpers.networks import (
     narrow_variables,
     relative,
 )
-from tests.helpers.runs import tiny
+from tests.helpers.runs import make_method, tiny
 from wsss_jax.evaluation.sweep import ThresholdSweep
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.ops.selection import min_pooling_loss
 from wsss_jax.systems.cpn.network import CpnNetwork, score_cpn
 from wsss_jax.systems.cpn.task import Cpn, loss_terms
-from wsss_jax.systems.registry import make_method
 from wsss_jax.training.step import merge, partition
 
 

@@ -9,16 +9,14 @@ from PIL import Image
 
 from benchmarks.plain_response import PlainResponse
 from tests.helpers.golden import names, state_dict
-from tests.helpers.runs import tiny
+from tests.helpers.runs import open_run, run_stages_of, tiny
 from tests.helpers.torch_files import write_zip
 from wsss_jax import interrupt
 from wsss_jax.convert.destination import write
 from wsss_jax.convert.source import read_source
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, Interrupted, RunError
-from wsss_jax.runs.context import open_run
-from wsss_jax.runs.runner import run_stages_of
 from wsss_jax.stages.networks import result_variables
-from wsss_jax.systems.infer_cam.base_classifier import baseline_run
+from wsss_jax.systems.infer_cam.base_classifier import base_run
 from wsss_jax.systems.infer_cam.crops import split_boxes
 from wsss_jax.systems.infer_cam.eraser import PartPlan
 from wsss_jax.weights import to_variables
@@ -71,7 +69,7 @@ def test_maps_of_both_are_there_and_scored(finished):
 
 def test_maps_are_those_of_the_plain_loop(finished):
     run = open_run(config_of(), finished)
-    variables, _ = result_variables(baseline_run(run))
+    variables, _ = result_variables(base_run(run))
     loop, plain, ours = (
         PlainResponse(run.method, variables, (1.0,)),
         read(finished / "classifier"),

@@ -12,18 +12,16 @@ from PIL import Image
 from tests.helpers import torch_files as tf
 from tests.helpers.golden import GOLDEN
 from tests.helpers.networks import narrow_variables, relative
-from tests.helpers.runs import tiny
+from tests.helpers.runs import make_method, open_run, run_stages_of, tiny
 from wsss_jax.config import defaults, validate
 from wsss_jax.data.arrays import read_npz
 from wsss_jax.data.lists import sha256
 from wsss_jax.errors import CheckpointError, ConfigError, RunError
 from wsss_jax.files import sealed
 from wsss_jax.ops.normalise import normalise_images
-from wsss_jax.runs.context import open_run
-from wsss_jax.runs.runner import run_stages_of
 from wsss_jax.stages.networks import load_variables, other_heads
-from wsss_jax.systems.registry import make_method, pooled_features
 from wsss_jax.systems.sc_cam.cluster import cluster_classes, k_means
+from wsss_jax.systems.sc_cam.features import pooled_features
 from wsss_jax.systems.sc_cam.rounds import last_epoch, round_of
 from wsss_jax.systems.sc_cam.subcategories import load_sub_labels
 from wsss_jax.training.checkpoints import read_meta, restore, steps

@@ -1,7 +1,7 @@
 """Stage `random_walk`: CAMs carried along AffinityNet's affinities, and the pseudo masks that they give."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,12 +21,13 @@ from wsss_jax.refinement.maps import check_classes, read_maps
 from wsss_jax.refinement.pseudo import foreground_shares, label_map, palette_png, upsample, walk_seeds
 from wsss_jax.refinement.walk import WalkSettings
 from wsss_jax.refinement.walker import Walked, Walker, WalkInput
-from wsss_jax.runs.context import Run, require_cams
+from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, require_cams
+from wsss_jax.runs.space import map_bytes
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.infer import made_with, record_in
 from wsss_jax.stages.refused import refusal, without_refused
+from wsss_jax.systems.affinity.make import affinity_net
 from wsss_jax.systems.affinity.train import affinity_variables
-from wsss_jax.systems.registry import affinity_net
 
 
 def random_walk(run: Run) -> None:
@@ -160,3 +161,20 @@ def _scores_settings(run: Run, ids: Sequence[str], known: dict[str, Any]) -> dic
 def _describe(run: Run) -> str:
     c = run.config.walk
     return f"2^{c.logt} steps ({c.method}), beta {c.beta:g}, background alpha {c.alpha:g}"
+
+
+def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
+    """Bytes of the scores that are not there yet."""
+    path = functools.partial(run.layout.pseudo_scores, run.config.dataset.infer_split)
+    return {"walked scores": map_bytes(run, facts, path) // STRIDE**2}
+
+
+RANDOM_WALK = Stage(
+    name="random_walk",
+    function=random_walk,
+    reads=lambda config: (INFER_SPLIT,),
+    weights=lambda run: {"walk.checkpoint": run.config.walk.checkpoint},
+    room=room,
+    all_hosts=True,
+    refinement="random_walk",
+)

@@ -43,7 +43,6 @@ class Affinity(OneNetwork[AffinityNet]):
 
     trained = "affinity"
     metrics = ("loss", "loss_bg", "loss_fg", "loss_neg")
-    stages = ("eval_cam", "report")
 
     def batch_maximum(
         self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array

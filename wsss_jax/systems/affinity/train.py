@@ -1,7 +1,7 @@
 """Stage `train_affinity`: AffinityNet on the CRF scores of the pictures whose CAMs are to be refined."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,21 @@ from wsss_jax.data.loader import steps_per_epoch
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.files import is_whole
 from wsss_jax.method import Variables
-from wsss_jax.runs.context import Run, require_cams
+from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, require_cams
+from wsss_jax.runs.space import checkpoint_bytes
 from wsss_jax.sharding import check_batch_size
 from wsss_jax.stages.infer import made_with, record_in
 from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
 from wsss_jax.stages.samples import recipe
-from wsss_jax.stages.train import Training, describe, run_training
+from wsss_jax.stages.train import Training, check_logging, describe, run_training
+from wsss_jax.systems.affinity.make import affinity_net
 from wsss_jax.systems.affinity.pairs import check_pairs
 from wsss_jax.systems.affinity.task import Affinity
-from wsss_jax.systems.registry import affinity_net
 from wsss_jax.training.checkpoints import Restored, digest, read_meta, restore, steps
 from wsss_jax.training.loop import Plan
 from wsss_jax.training.metrics import log_interval
+
+_LOGS = "affinity"  # folder in logs/
 
 
 def train_affinity(run: Run) -> None:
@@ -55,7 +58,7 @@ def train_affinity(run: Run) -> None:
         save_every=config.checkpoint.every_steps,
         stage="train_affinity",
         rate_key="affinity.learning_rate",
-        meta=describe(run, method),
+        meta={**describe(run, method), "refines": True},
     )
     run_training(
         run,
@@ -67,7 +70,7 @@ def train_affinity(run: Run) -> None:
             decay_steps=plan.total_steps,
             learning_rate=settings.learning_rate,
             new_layers=settings.new_layers,
-            logs=run.layout.affinity_logs,
+            logs=run.layout.logs / _LOGS,
             start=lambda restored: _initial(run, method, restored),
         ),
     )
@@ -167,3 +170,31 @@ def _cam_network(run: Run, choice: str) -> str:
         return run.config.cams_from
     trained = run.layout.checkpoints(run.method.trained)
     return str(trained) if choice == "trained" and steps(trained) else classifier_path(run)
+
+
+def weights(run: Run) -> dict[str, str]:
+    """Its own, which make training needless, or where it starts, unless it goes on."""
+    config = run.config
+    if config.walk.checkpoint or steps(run.layout.checkpoints(affinity_net(config).trained)):
+        return {"walk.checkpoint": config.walk.checkpoint}
+    return {"affinity.init_from": config.affinity.init_from}
+
+
+def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
+    """Bytes of the checkpoints that are not there yet."""
+    method = affinity_net(run.config)
+    folder = run.layout.checkpoints(method.trained)
+    return {"checkpoints": 0 if run.config.walk.checkpoint else checkpoint_bytes(folder, method.network)}
+
+
+TRAIN_AFFINITY = Stage(
+    name="train_affinity",
+    function=train_affinity,
+    reads=lambda config: (INFER_SPLIT,),
+    weights=weights,
+    room=room,
+    check=check_logging,
+    all_hosts=True,
+    refinement="random_walk",
+    training=("AffinityNet", _LOGS),
+)

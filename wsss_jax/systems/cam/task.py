@@ -23,7 +23,6 @@ class Cam(OneNetwork[Classifier], Independent, Stride8Maps):
 
     trained = "classifier"
     metrics = ("loss",)
-    stages = ("train", "infer_cam", "eval_cam", "report")
 
     def loss(
         self,

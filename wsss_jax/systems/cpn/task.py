@@ -42,7 +42,6 @@ class Cpn(OneNetwork[CpnNetwork], Independent, InputSizeMaps):
     metrics = (
         "loss", "loss_cls", "loss_rvmin", "loss_tcp", "loss_tcp_improved", "loss_cpcr1", "loss_cpcr2",
     )  # fmt: skip
-    stages = ("classifier", "train", "infer_cam", "eval_cam", "report")
 
     def loss(
         self,

@@ -50,7 +50,6 @@ class Cse(Stride8Maps):
 
     trained = "er"
     metrics = ("loss", "loss_all", "loss_erased")
-    stages = ("classifier", "train", "infer_cam", "eval_cam", "report")
 
     @property
     def networks(self) -> Mapping[str, Classifier]:

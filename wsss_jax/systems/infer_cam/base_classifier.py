@@ -1,46 +1,49 @@
 """What InferCam starts from and is compared with: a classifier's plain maps, as a run within the run."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from wsss_jax.errors import ConfigError
-from wsss_jax.runs.context import Run, open_run, require
-from wsss_jax.stages.classifier import classifier_config
-from wsss_jax.stages.evaluate import eval_cam, read_cam
+from wsss_jax.runs.context import Run, SubRun, require
+from wsss_jax.runs.layout import Layout
+from wsss_jax.stages.evaluate import EVAL_CAM, read_cam
+from wsss_jax.systems.cam.classifier import CLASSIFIER, classifier_config
 
 
-def baseline_run(run: Run) -> Run:
+def base_run(run: Run) -> Run:
     """The run in the run's folder `classifier`; with `classifier_from`, it uses those weights.
 
     Raises:
       ConfigError: no weights are named for a network that is not trained here.
     """
     config, network = classifier_config(run.config), run.config.infer_cam.network
+    trained = config.method
     config.method = network
     config.dataset.infer_split = run.config.dataset.infer_split  # InferCam starts from all of its maps
     if run.config.classifier_from:
         config.cam.checkpoint = run.config.classifier_from
-    elif network != "cam":
+    elif network != trained:
         raise ConfigError(
-            f"config.infer_cam.network={network!r}: only cam is trained on the way; "
+            f"config.infer_cam.network={network!r}: only {trained} is trained on the way; "
             "give the weights, a run or a published file, by --config.classifier_from=..."
         )
-    return open_run(config, run.layout.classifier)
+    return run.within(Layout(run.layout.classifier), config)
 
 
-def baseline(run: Run) -> None:
-    """Stage `classifier`: trains one unless `classifier_from` names one, and computes its maps."""
-    from wsss_jax.runs.runner import run_opened
-
+def base_runs(run: Run) -> Sequence[SubRun]:
+    """Trains a classifier unless `classifier_from` names one, and computes its maps."""
     stages = ("infer_cam",) if run.config.classifier_from else ("train", "infer_cam")
-    run_opened(baseline_run(run), stages)
+    return (SubRun(base_run(run), stages, section="classifier"),)
 
 
-def eval_both(run: Run) -> None:
-    """Stage `eval_cam`: scores of the plain maps and of InferCam's."""
-    eval_cam(baseline_run(run))
-    eval_cam(run)
+BASE_CLASSIFIER = dataclasses.replace(CLASSIFIER, inner=base_runs)
+# Stage `eval_cam`: scores of the plain maps, too.
+EVAL_BOTH = dataclasses.replace(
+    EVAL_CAM, inner=lambda run: (SubRun(base_run(run), (EVAL_CAM.name,), section="classifier"),)
+)
 
 
 def require_plain_maps(base: Run) -> None:

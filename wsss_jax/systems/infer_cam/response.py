@@ -12,9 +12,9 @@ from wsss_jax.data.lists import split_name
 from wsss_jax.files import is_whole
 from wsss_jax.runs.context import Run
 from wsss_jax.stages.batches import write_results
-from wsss_jax.stages.infer import cam_settings, inference_settings, record_settings, write_cam
+from wsss_jax.stages.infer import INFER_CAM, cam_settings, inference_settings, record_settings, write_cam
 from wsss_jax.stages.networks import result_variables
-from wsss_jax.systems.infer_cam.base_classifier import baseline_run, plain_maps, require_plain_maps
+from wsss_jax.systems.infer_cam.base_classifier import base_run, plain_maps, require_plain_maps
 from wsss_jax.systems.infer_cam.crops import Parts
 from wsss_jax.systems.infer_cam.eraser import Eraser, PartPlan, Response
 from wsss_jax.systems.infer_cam.rule import InferCam
@@ -27,7 +27,7 @@ def infer_response(run: Run) -> None:
     Raises:
       RunError: the plain maps are not there, or maps of other weights or settings are.
     """
-    ids, base = run.ids(run.config.dataset.infer_split), baseline_run(run)
+    ids, base = run.ids(run.config.dataset.infer_split), base_run(run)
     require_plain_maps(base)
     variables, weights = result_variables(base)
     record_settings(base, cam_settings(base, ids, weights))
@@ -90,3 +90,6 @@ class _Tally:
 
     def text(self) -> str:
         return f"{self._rounds / max(self._parts, 1):.1f} rounds a part"
+
+
+INFER_RESPONSE = dataclasses.replace(INFER_CAM, function=infer_response)

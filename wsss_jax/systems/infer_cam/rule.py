@@ -37,8 +37,6 @@ class InferCam(Untrained):
     split: SplitRule
     erasing: ErasingRule
 
-    stages = ("classifier", "split", "infer_cam", "eval_cam", "report")
-
     @property
     def networks(self) -> Mapping[str, Any]:
         """The base's network that makes maps."""

@@ -2,15 +2,16 @@
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 from wsss_jax.data.lists import split_name
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.files import is_whole, write_whole
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
-from wsss_jax.runs.context import Run
-from wsss_jax.systems.infer_cam.base_classifier import baseline_run, plain_maps, require_plain_maps
-from wsss_jax.systems.infer_cam.crops import boxes_of_files, cut, encode_jpeg, split_boxes
+from wsss_jax.runs.context import INFER_SPLIT, Run, Stage
+from wsss_jax.systems.infer_cam.base_classifier import base_run, plain_maps, require_plain_maps
+from wsss_jax.systems.infer_cam.crops import boxes_of_files, cut, encode_jpeg, part_file, split_boxes
 from wsss_jax.systems.infer_cam.eraser import PartPlan
 from wsss_jax.systems.infer_cam.rule import InferCam
 
@@ -24,7 +25,7 @@ def split(run: Run) -> None:
     or the authors' own, though, by `infer_cam.split_path`.
     """
     name = run.config.dataset.infer_split
-    ids, base = run.ids(name), baseline_run(run)
+    ids, base = run.ids(name), base_run(run)
     require_plain_maps(base)
     line = Progress("split", len(ids))
     write = functools.partial(_write, run, base)
@@ -32,7 +33,12 @@ def split(run: Run) -> None:
         line.update(done)
         stop_here(f"split has written the parts of {done} of {len(ids)} images")
     line.end()
-    run.say(f"split {split_name(name)}: the parts of {len(ids)} images are in {run.layout.parts(name)}")
+    run.say(f"split {split_name(name)}: the parts of {len(ids)} images are in {parts_folder(run, name)}")
+
+
+def parts_folder(run: Run, split: str) -> Path:
+    """Where the stage writes; the pictures there are named as its authors' program names them."""
+    return run.layout.workdir / "parts" / split_name(split)
 
 
 def plan_parts(run: Run, base: Run, ids: Sequence[str]) -> list[PartPlan]:
@@ -57,10 +63,14 @@ def _plan(run: Run, base: Run, image_id: str) -> PartPlan:
 
 
 def _write(run: Run, base: Run, image_id: str) -> None:
-    paths = [run.layout.part(run.config.dataset.infer_split, image_id, number) for number in range(1, 5)]
+    folder = parts_folder(run, run.config.dataset.infer_split)
+    paths = [part_file(folder, image_id, number) for number in range(1, 5)]
     if all(map(is_whole, paths)):
         return
     image, quality = run.source.image(image_id), run.config.infer_cam.jpeg_quality or _JPEG_QUALITY
     for path, box in zip(paths, _plan(run, base, image_id).boxes, strict=True):
         content = encode_jpeg(cut(image, box), quality)
         write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+
+
+SPLIT = Stage(name="split", function=split, reads=lambda config: (INFER_SPLIT,), on_request=True)

@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wsss_jax.data.images import open_image
 from wsss_jax.data.lists import sha256
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.data.source import label_matrix
 from wsss_jax.files import write_whole
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
-from wsss_jax.report import contact_sheet
-from wsss_jax.runs.context import Run
+from wsss_jax.report import Figure, contact_sheet
+from wsss_jax.runs.context import TRAIN_SPLIT, Run, Stage
 from wsss_jax.systems.sc_cam.features import features_made_with
+from wsss_jax.systems.sc_cam.files import sub_labels_file, subcategory_file
 from wsss_jax.systems.sc_cam.subcategories import SubLabels, check_made_with, load_features, load_sub_labels
 
 _NEAREST = 6  # images that the picture shows of each sub-category
@@ -38,7 +40,7 @@ def cluster(run: Run) -> None:
       RunError: features are missing, or sub-labels of another list, k or classifier are there.
     """
     split, settings = run.config.dataset.train_split, run.config.sc_cam
-    ids, path = run.ids(split), run.layout.sub_labels(split)
+    ids, path = run.ids(split), sub_labels_file(run.layout, split)
     made_with = {
         "list_sha256": sha256(ids),
         "k": settings.k,
@@ -114,4 +116,19 @@ def _draw(run: Run, ids: tuple[str, ...], c: int, found: Clusters) -> None:
     wanted = [image_id for _, row in rows for image_id in row]
     images = map_ordered(run.source.image, wanted, threads=run.config.loader.threads)
     sheet = contact_sheet([(name, [next(images) for _ in row]) for name, row in rows])
-    write_whole(run.layout.subcategory(run.source.classes[c]), lambda file: file.write(sheet))
+    write_whole(subcategory_file(run.layout, run.source.classes[c]), lambda file: file.write(sheet))
+
+
+def drawn(run: Run) -> Iterator[Figure]:
+    """The pictures that there are of the sub-categories."""
+    for name in run.source.classes:
+        path = subcategory_file(run.layout, name)
+        if path.exists():
+            yield Figure(
+                title=f"Sub-categories of {name}",
+                caption="Each with its number of training images, and those nearest to its centre.",
+                image=np.asarray(open_image(path).convert("RGB")),
+            )
+
+
+CLUSTER = Stage(name="cluster", function=cluster, reads=lambda config: (TRAIN_SPLIT,), figures=drawn)

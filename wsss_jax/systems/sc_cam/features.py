@@ -6,16 +6,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from wsss_jax.data.lists import sha256
 from wsss_jax.files import is_whole, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
-from wsss_jax.runs.context import Run, require
+from wsss_jax.runs.context import TRAIN_SPLIT, Run, Stage, require
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.infer import inference_settings, made_with, record_in
 from wsss_jax.stages.networks import load_variables, other_heads
-from wsss_jax.systems.registry import pooled_features
+from wsss_jax.systems.resnet38.options import network_options
 from wsss_jax.systems.sc_cam.extractor import FeatureExtractor, Pooled
+from wsss_jax.systems.sc_cam.files import feature_file, features_folder
+from wsss_jax.systems.sc_cam.network import PooledFeatures
 from wsss_jax.systems.sc_cam.rounds import round_before
 from wsss_jax.training.checkpoints import digest
 
@@ -34,7 +37,7 @@ def features(run: Run) -> None:
     ids, network = run.ids(split), pooled_features(run.config)
     source = round_before(run)
     variables = load_variables(run, source, network, ignore=other_heads(network))
-    record_in(run.layout.features(split), _made_with(run, ids, digest(variables)), "features")
+    record_in(features_folder(run.layout, split), _made_with(run, ids, digest(variables)), "features")
     settings = _settings(run)
     batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
     batches = batches[jax.process_index() :: jax.process_count()]
@@ -48,9 +51,14 @@ def features(run: Run) -> None:
     run.say(f"features {split}: {rate:.1f} images/s, {extractor.compiled} compiled program(s)")
 
 
+def pooled_features(config: ConfigDict) -> PooledFeatures:
+    """The network whose output is clustered: the trunk that section `model` describes."""
+    return PooledFeatures(**network_options(config))
+
+
 def features_made_with(run: Run) -> dict[str, Any]:
     """What the features on disk were made with; RunError if there are none."""
-    folder = run.layout.features(run.config.dataset.train_split)
+    folder = features_folder(run.layout, run.config.dataset.train_split)
     require(folder / "settings.json", "features", "features")
     return made_with(folder)
 
@@ -70,9 +78,18 @@ def _settings(run: Run) -> InferenceSettings:
 
 def _done(run: Run, batch: PlannedBatch) -> bool:
     split = run.config.dataset.train_split
-    return all(is_whole(run.layout.feature(split, image_id)) for image_id in batch.image_ids)
+    return all(is_whole(feature_file(run.layout, split, image_id)) for image_id in batch.image_ids)
 
 
 def _write(run: Run, pooled: Pooled) -> None:
-    path = run.layout.feature(run.config.dataset.train_split, pooled.image_id)
+    path = feature_file(run.layout, run.config.dataset.train_split, pooled.image_id)
     write_whole(path, lambda file: np.savez(file, feature=pooled.feature))
+
+
+FEATURES = Stage(
+    name="features",
+    function=features,
+    reads=lambda config: (TRAIN_SPLIT,),
+    weights=lambda run: {"classifier_from": run.config.classifier_from},
+    all_hosts=True,
+)

@@ -15,6 +15,7 @@ from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import RunError
 from wsss_jax.files import write_whole
 from wsss_jax.runs.context import Run, require
+from wsss_jax.systems.sc_cam.files import feature_file, sub_labels_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def sub_label_vectors(run: Run, ids: Sequence[str]) -> dict[str, dict[str, np.nd
     Raises:
       RunError: the stage `cluster` has not run, or ran on another list or with another k.
     """
-    path = run.layout.sub_labels(run.config.dataset.train_split)
+    path = sub_labels_file(run.layout, run.config.dataset.train_split)
     found = load_sub_labels(path)
     check_made_with(path, found.made_with, {"list_sha256": sha256(ids), "k": run.config.sc_cam.k})
     return {"sub_labels": dict(zip(ids, found.labels, strict=True))}
@@ -78,7 +79,7 @@ def load_features(run: Run, ids: Sequence[str]) -> np.ndarray:
     features = list(map_ordered(read, ids, threads=run.config.loader.threads))
     for image_id, feature in zip(ids, features, strict=True):
         if feature.shape != features[0].shape:
-            path = run.layout.feature(run.config.dataset.train_split, image_id)
+            path = feature_file(run.layout, run.config.dataset.train_split, image_id)
             raise RunError(
                 f"{path} has {feature.size} numbers, but image {ids[0]!r} {features[0].size}; "
                 "delete the folder and run the stage features again"
@@ -87,7 +88,7 @@ def load_features(run: Run, ids: Sequence[str]) -> np.ndarray:
 
 
 def _load_feature(run: Run, image_id: str) -> np.ndarray:
-    path = run.layout.feature(run.config.dataset.train_split, image_id)
+    path = feature_file(run.layout, run.config.dataset.train_split, image_id)
     require(path, f"features of image {image_id!r}", "features")
     try:
         (feature,) = read_npz(path, "feature")

@@ -38,7 +38,6 @@ class ScCam(OneNetwork[SubcategoryClassifier], Independent, Stride8Maps):
 
     trained = "classifier"
     metrics = ("loss", "loss_parent", "loss_sub", "accuracy_parent", "accuracy_sub")
-    stages = ("classifier", "rounds", "features", "cluster", "train", "infer_cam", "eval_cam", "report")
 
     def loss(
         self,

@@ -27,7 +27,6 @@ class Seam(Untrained, InputSizeMaps):
     network: SeamNetwork
 
     trained = "seam"
-    stages = ("infer_cam", "eval_cam", "report")
 
     @property
     def networks(self) -> Mapping[str, SeamNetwork]:

@@ -1,0 +1,67 @@
+"""What `cpn` consists of."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from wsss_jax.runs.context import Run, System
+from wsss_jax.stages.evaluate import EVAL_CAM
+from wsss_jax.stages.infer import INFER_CAM
+from wsss_jax.stages.report import REPORT
+from wsss_jax.stages.samples import crops
+from wsss_jax.stages.train import TRAIN
+from wsss_jax.systems.cam.classifier import CLASSIFIER
+from wsss_jax.systems.cpn.network import CpnNetwork
+from wsss_jax.systems.cpn.patches import Patches, PatchSample
+from wsss_jax.systems.cpn.task import Cpn
+from wsss_jax.systems.resnet38.options import channels, network_options, set_trunk
+
+_PUBLISHED_F9 = 192  # channels
+
+
+def make(config: ConfigDict, num_classes: int) -> Cpn:
+    """The network of section `model`, and branch and loss of section `cpn`."""
+    network = CpnNetwork(
+        num_classes,
+        head_dropout=config.model.head_dropout,
+        branch_width=config.cpn.branch_width,
+        **network_options(config),
+    )
+    frozen = tuple(config.model.frozen_blocks)
+    return Cpn(network=network, frozen_blocks=frozen, hard_share=config.cpn.hard_share)
+
+
+def sample(run: Run, ids: Sequence[str]) -> PatchSample:
+    """Crops, and which of their patches are hidden."""
+    return PatchSample(crops(run, ids), patches(run.config))
+
+
+def patches(config: ConfigDict) -> Patches:
+    """The complementary patches of section `cpn`."""
+    c = config.cpn
+    return Patches(
+        strategy=c.patches,
+        segments=c.segments,
+        compactness=c.compactness,
+        share=c.share,
+        cells=tuple(c.cells),
+        probability=c.probability,
+    )
+
+
+def set_sizes(config: ConfigDict, params: Mapping[str, Any]) -> int:
+    """Sets the sizes of the network in a configuration; returns its number of classes."""
+    set_trunk(config, params)
+    config.cpn.branch_width = channels(params, "f9") / _PUBLISHED_F9
+    return channels(params, "fc8") - 1  # background
+
+
+SYSTEM = System(
+    name="cpn",
+    title="CPN",
+    make=make,
+    stages=(CLASSIFIER, TRAIN, INFER_CAM, EVAL_CAM, REPORT),
+    sample=sample,
+    published={"cpn": set_sizes},
+)
