@@ -13,13 +13,13 @@ from wsss_jax.config import resolved
 from wsss_jax.errors import ConfigError
 from wsss_jax.evaluation.summary import PROVENANCE_KEYS
 from wsss_jax.files import write_json
-from wsss_jax.systems import SYSTEMS
-from wsss_jax.systems.affinity import train as train_affinity
-from wsss_jax.systems.infer_cam.base_classifier import base_run
-from wsss_jax.systems.cam.classifier import classifier_config
 from wsss_jax.runs.context import Run
 from wsss_jax.runs.layout import Layout
 from wsss_jax.stages.results import scored_stages
+from wsss_jax.systems import SYSTEMS
+from wsss_jax.systems.affinity import train as train_affinity
+from wsss_jax.systems.cam.classifier import classifier_config
+from wsss_jax.systems.infer_cam.base_classifier import base_run
 from wsss_jax.systems.sc_cam.rounds import round_of
 
 TRAIN, AUG = 4, 6  # pictures of `train`, and those that only `train_aug` has

@@ -22,7 +22,6 @@ from wsss_jax.systems import SYSTEMS
 from wsss_jax.training.initial import variable_shapes
 
 
-
 @pytest.fixture
 def voc(tmp_path):
     """A devkit with pictures 1 to 6 in `train`, 7 and 8 in `val`, 9 to 14 with SBD's masks only."""

@@ -14,17 +14,18 @@ from wsss_jax.data.images import read_mask
 from wsss_jax.data.score_files import read_scores
 from wsss_jax.errors import UserError
 from wsss_jax.files import read_json, write_json
-from wsss_jax.systems.sc_cam.extractor import Pooled
 from wsss_jax.inference.predict import Prediction
 from wsss_jax.refinement.jobs import Refined
 from wsss_jax.refinement.maps import read_maps
 from wsss_jax.refinement.walker import Walked
 from wsss_jax.runs import manifest
+from wsss_jax.runs.layout import Layout
 from wsss_jax.stages import crf, infer, results
+from wsss_jax.stages.evaluate import eval_cam, read_cam
 from wsss_jax.systems.affinity import random_walk
 from wsss_jax.systems.sc_cam import features, subcategories
-from wsss_jax.stages.evaluate import eval_cam, read_cam
-from wsss_jax.runs.layout import Layout
+from wsss_jax.systems.sc_cam.extractor import Pooled
+from wsss_jax.systems.sc_cam.files import sub_labels_file
 from wsss_jax.training.metrics import MetricWriter, read_lines
 
 FLIPS = 200  # in each file

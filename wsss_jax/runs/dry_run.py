@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 from wsss_jax.config import flatten
 from wsss_jax.runs.checks import Checked, check_start, split_of
 from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, TRAIN_SPLIT, Run
-from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.devices import configure_jax
 from wsss_jax.runs.opening import look_into
 from wsss_jax.runs.parts import checked_stages
+from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.space import check_space, describe, free, needed, size
 from wsss_jax.training.initial import variable_shapes
 

@@ -15,8 +15,8 @@ from wsss_jax.errors import ConfigError, Interrupted, RunError, UserError
 from wsss_jax.files import read_json, remove_temporary, write_json
 from wsss_jax.runs import manifest
 from wsss_jax.runs.context import Run
-from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.layout import Layout
+from wsss_jax.runs.registry import Registry
 
 
 def open_run(config: ConfigDict, workdir: str | Path, registry: Registry) -> Run:

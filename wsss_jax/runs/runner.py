@@ -14,10 +14,10 @@ from wsss_jax.interrupt import stop, stop_on_signals
 from wsss_jax.runs import manifest
 from wsss_jax.runs.checks import check_start
 from wsss_jax.runs.context import Run, Stage
-from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.devices import configure_jax
 from wsss_jax.runs.opening import check, look_into, recorded, write_start
 from wsss_jax.runs.parts import checked_stages
+from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.space import check_space, needed
 
 
