@@ -1,6 +1,7 @@
 """The package as a whole: what may import what, and what starting a command costs."""
 
 import ast
+import graphlib
 import importlib
 import os
 import pkgutil
@@ -30,10 +31,13 @@ ORDER = (
     ("training", "inference", "evaluation"),
     ("refinement",),
     ("report",),
+    ("runs",),
     ("stages", "flags", "reference"),
+    ("systems",),
     ("convert", "predictor"),
-    ("main", "cam", "refine"),
+    ("doors",),
 )
+DOORS = ("main", "cam", "refine")
 RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 NUMPY_ONLY = (
     "data",
@@ -60,35 +64,35 @@ MODULES = sorted(
 )
 
 
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+NAMES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
+}
+
+
 def _imports(path):
-    """Yields (line, imported module's dotted name) of a file, imports inside functions included."""
+    """Yields (line, module's dotted name) of what a file imports, inside functions and by a text, too: one
+    such as 'wsss_jax.main:command' is imported when it is asked for."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
-            yield node.lineno, base
-            if base == "wsss_jax":
-                yield from ((node.lineno, f"wsss_jax.{alias.name}") for alias in node.names)
+            inside = [f"{base}.{alias.name}" for alias in node.names]
+            yield from ((node.lineno, name if name in NAMES else base) for name in inside)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"wsss_jax[\w.]*:\w+", str(node.value)):
+            yield node.lineno, node.value.partition(":")[0]
 
 
 def _part(path):
-    """The name of the part of the program that a file belongs to, 'data' say; 'main' for a command's door.
+    """The name of the part of the program that a file belongs to, 'data' say; 'doors' for a command's.
 
     The files in which parts declare their settings are one part, which nearly all others may import.
     """
-    if path.name == "__main__.py":
-        return "main"
-    if path.name == "settings.py" or path == PACKAGE / "systems/__init__.py":
+    if path.name == "settings.py":
         return "settings"
-    return _house(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
-
-
-def _house(part):
-    return "stages" if part in ("runs", "systems") else part
-
-
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "doors" if name in DOORS or path.name == "__main__.py" else name
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -97,11 +101,18 @@ def test_imports_go_downwards(path):
     assert part in RANKS, f"give {part} its rank in this test"
     for line, name in _imports(path):
         assert not name.startswith("."), f"{path}:{line}: relative import"
-        parts = name.split(".")
-        if parts[0] == "wsss_jax" and len(parts) > 1:
-            imported = "settings" if parts[-1] == "settings" or parts[1:] == ["systems"] else _house(parts[1])
-            if imported != part and imported in RANKS:
-                assert RANKS[imported] < RANKS[part], f"{path.name}:{line}: {part} may not import {imported}"
+        imported = _part(NAMES[name]) if name in NAMES else part
+        downwards = imported == part or RANKS[imported] < RANKS[part]
+        assert downwards, f"{path}:{line}: {part} may not import {name}"
+
+
+def test_no_modules_import_each_other():
+    """Nor do they round a corner, in a package or out of it."""
+    graph = {name: {other for _, other in _imports(path)} - {name} for name, path in NAMES.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"a circle of imports: {' < '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("part", NUMPY_ONLY)
@@ -113,7 +124,7 @@ def test_host_side_code_does_not_import_jax(part):
 
 def test_flax_modules_are_only_in_models_and_systems():
     using = {_part(path) for path in FILES for _, name in _imports(path) if name.startswith("flax.linen")}
-    assert using == {"models", "stages"}
+    assert using == {"models", "systems"}
 
 
 def test_tools_are_not_imported_by_the_package():
