@@ -8,6 +8,7 @@ from etils import epath
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import ConfigError, DataError
 from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, TRAIN_SPLIT, Facts, Run, Stage
+from wsss_jax.runs.opening import check
 from wsss_jax.runs.parts import Part, parts
 
 _SHOWN = 3  # images that a message quotes
@@ -24,18 +25,20 @@ class Checked(NamedTuple):
 
 
 def check_start(run: Run, stages: Sequence[Stage]) -> list[Checked]:
-    """Checks packages, weights, images, labels and masks that the stages of a run, and of the runs within it,
-    will need.
+    """Checks the folders of a run and of those within it, and the packages, weights, images, labels and masks
+    that their stages will need.
 
     Returns:
       The run, and after it the runs within it.
 
     Raises:
-      ConfigError: a package is not installed, or there is no file of weights.
+      ConfigError: a folder was made by another configuration, a package is not installed, or there is no file
+        of weights.
       DataError: images or labels cannot be read, or there are no masks to evaluate against.
     """
     every, seen = list(parts(run, stages)), _Seen()
     for part in every:
+        check(part.run)
         for stage in part.stages:
             stage.check(part.run)
             _check_weights(part, stage)
