@@ -1,7 +1,7 @@
 """The settings of all systems."""
 
 import functools
-import importlib
+import importlib.util
 import pkgutil
 from pathlib import Path
 
