@@ -48,15 +48,19 @@ class Section:
         name: str,
         help: str,
         /,
-        *,
+        *rules: type,
         check: Callable[[Mapping[str, Any]], None] = lambda flat: None,
         free: bool = False,
         **settings: Setting,
     ) -> None:
-        """`check` raises ConfigError for values, by their dotted keys, each of which can be used, but not
+        """The settings are the fields of dataclasses, `rules`, and those given by name.
+
+        `check` raises ConfigError for values, by their dotted keys, each of which can be used, but not
         together; `free` says that all settings of the section are.
         """
-        self.name, self.help, self.check, self.free, self.settings = name, help, check, free, settings
+        self.name, self.help, self.check, self.free = name, help, check, free
+        fields = {key: each for rule in rules for key, each in settings_of(rule).items()}
+        self.settings: Mapping[str, Setting] = fields | settings
 
     def keyed(self) -> dict[str, Setting]:
         """The settings by their dotted keys, such as 'cam.scales'."""
@@ -74,8 +78,21 @@ def settings_of(cls: type) -> dict[str, Setting]:
     return {each.name: each.metadata["setting"] for each in fields if "setting" in each.metadata}
 
 
+def require_fields(instance: Any, of: str) -> None:
+    """ConfigError if a field that is a setting cannot be used; `of` says of what it is one."""
+    for name, setting in settings_of(type(instance)).items():
+        value = getattr(instance, name)
+        setting.require(value, f"{name} of {of} is {value!r}")
+
+
+def made_of(cls: type[T], section: Mapping[str, Any]) -> T:
+    """The dataclass with the values that a section of a configuration has for its fields."""
+    return cls(**{name: section[name] for name in settings_of(cls)})
+
+
 POSITIVE = Check("greater than 0", lambda value: value > 0)
 NOT_NEGATIVE = Check("at least 0", lambda value: value >= 0)
+SHARE = Check("0 to 1", lambda value: 0 <= value <= 1)
 POSITIVE_SHARE = Check("greater than 0, at most 1", lambda value: 0 < value <= 1)
 
 

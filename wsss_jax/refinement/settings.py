@@ -15,7 +15,7 @@ from wsss_jax.settings import (
     field,
     numbers,
     one_of,
-    settings_of,
+    require_fields,
 )
 
 BACKENDS = ("auto", "jax", "pydensecrf")
@@ -38,9 +38,7 @@ class CrfSettings:
     bilateral_srgb: float = field(13.0, "And in levels of 0..255 in each colour channel", _WIDTH)
 
     def __post_init__(self) -> None:
-        for name, setting in settings_of(CrfSettings).items():
-            value = getattr(self, name)
-            setting.require(value, f"{name} of a CRF is {value}")
+        require_fields(self, "a CRF")
 
     def at_scale(self, factor: float) -> "CrfSettings":
         """For pictures that were shrunk by `factor`: distances shrink alike, colours stay."""
@@ -81,10 +79,10 @@ _ALPHAS = numbers(
 CRF = Section(
     "crf",
     "Dense CRF on CAMs, as psa, SC-CAM, CPN and OC-CSE have it; see [refinement.md](refinement.md)",
+    CrfSettings,
     check=_check,
     free=True,
     alphas=Setting((4.0, 32.0), "Background is (1 - max CAM)^alpha; psa's, OC-CSE's 6, 10, 24", _ALPHAS),
-    **settings_of(CrfSettings),
     binarised=Setting(False, "It sees maps of 0 and 255, as SC-CAM's does"),
     backend=Setting("auto", "'auto' is pydensecrf on a CPU that has it, else jax", one_of(*BACKENDS)),
     batch_size=Setting(0, "Images per batch; 0: 8 per accelerator, 1 per CPU device", NOT_NEGATIVE),

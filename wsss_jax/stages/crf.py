@@ -26,7 +26,7 @@ from wsss_jax.runs.layout import alpha_name
 from wsss_jax.runs.scored import CRF as CRF_LABELS
 from wsss_jax.runs.scored import Scored
 from wsss_jax.runs.space import map_bytes
-from wsss_jax.settings import settings_of
+from wsss_jax.settings import made_of
 from wsss_jax.stages.batches import write_results
 from wsss_jax.stages.evaluate import provenance, with_masks, write_metrics
 from wsss_jax.stages.infer import made_with, record_in
@@ -91,7 +91,7 @@ def stream_settings(config: ConfigDict) -> StreamSettings:
 
 def crf_settings(config: ConfigDict) -> CrfSettings:
     """The kernels and iterations of section `crf`."""
-    return CrfSettings(**{name: config.crf[name] for name in settings_of(CrfSettings)})
+    return made_of(CrfSettings, config.crf)
 
 
 def _energies(config: ConfigDict) -> Callable[..., np.ndarray]:

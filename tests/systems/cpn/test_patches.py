@@ -11,10 +11,11 @@ from wsss_jax.data.loader import BatchLoader, ClassificationSample
 from wsss_jax.data.shapes import Shapes
 from wsss_jax.data.transforms import Recipe
 from wsss_jax.errors import ConfigError
-from wsss_jax.systems.cpn.patches import Patches, PatchSample, draw_patches, superpixels
+from wsss_jax.systems.cpn.patches import PatchSample, draw_patches, superpixels
+from wsss_jax.systems.cpn.settings import PatchRule
 
 WHOLE = np.array([0, 60, 0, 60], np.int32)
-FEW = Patches(segments=30)
+FEW = PatchRule(segments=30)
 
 
 def two_colours(side=60):
@@ -85,13 +86,13 @@ def test_whole_superpixels_are_hidden_and_about_as_many_as_drawn():
 
 def test_every_share_has_its_meaning():
     image, rng = two_colours(), np.random.default_rng(0)
-    assert draw_patches(image, WHOLE, rng, Patches(share=0.0)).all()
-    grid = Patches(strategy="grid", cells=(20,), probability=1.0)
+    assert draw_patches(image, WHOLE, rng, PatchRule(share=0.0)).all()
+    grid = PatchRule(patches="grid", cells=(20,), probability=1.0)
     assert not draw_patches(image, WHOLE, rng, grid).any()
 
 
 def test_cells_are_hidden_as_a_whole_and_half_of_them():
-    rng, patches = np.random.default_rng(0), Patches(strategy="grid", cells=(16, 60))
+    rng, patches = np.random.default_rng(0), PatchRule(patches="grid", cells=(16, 60))
     shares, sides = [], set()
     for _ in range(200):
         keep = draw_patches(two_colours(), WHOLE, rng, patches)
@@ -105,17 +106,17 @@ def test_cells_are_hidden_as_a_whole_and_half_of_them():
 
 @pytest.mark.parametrize("side", [1, 2, 17])
 @pytest.mark.parametrize("colour", [0, 255])
-@pytest.mark.parametrize("strategy", ["slic", "grid"])
-def test_tiny_and_uniform_crops(side, colour, strategy):
+@pytest.mark.parametrize("patches", ["slic", "grid"])
+def test_tiny_and_uniform_crops(side, colour, patches):
     image, box = np.full((side, side, 3), colour, np.uint8), np.array([0, side, 0, side], np.int32)
-    keep = draw_patches(image, box, np.random.default_rng(0), Patches(strategy=strategy))
+    keep = draw_patches(image, box, np.random.default_rng(0), PatchRule(patches=patches))
     assert keep.shape == (side, side) and set(np.unique(keep)) <= {0, 1}
 
 
 def test_an_empty_box_is_no_error():
     """A crop of which the picture covers nothing is uniform after normalising."""
     keep = draw_patches(
-        two_colours(), np.array([0, 0, 0, 60], np.int32), np.random.default_rng(0), Patches(segments=4)
+        two_colours(), np.array([0, 0, 0, 60], np.int32), np.random.default_rng(0), PatchRule(segments=4)
     )
     assert 0 < keep.mean() < 1
 
@@ -123,18 +124,18 @@ def test_an_empty_box_is_no_error():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"strategy": "slick"}, "patches are 'slick': must be 'slic' or 'grid'"),
-        ({"segments": 0}, "0 segments of compactness 10.0: both must be greater than 0"),
-        ({"compactness": -1.0}, "300 segments of compactness -1.0: both must be greater than 0"),
-        ({"share": 1.5}, r"share 1.5 and probability 0.5 of hidden patches: must lie in \[0, 1\]"),
-        ({"probability": -0.1}, r"share 0.5 and probability -0.1 of hidden patches: must lie in \[0, 1\]"),
-        ({"cells": ()}, r"cells of the grid are \(\): must be one or more sides in pixels"),
-        ({"cells": (224, 0)}, r"cells of the grid are \(224, 0\): must be one or more sides in pixels"),
+        ({"patches": "slick"}, "patches of hidden patches is 'slick': must be one of 'slic', 'grid'"),
+        ({"segments": 0}, "segments of hidden patches is 0: must be greater than 0"),
+        ({"compactness": -1.0}, "compactness of hidden patches is -1.0: must be greater than 0"),
+        ({"share": 1.5}, "share of hidden patches is 1.5: must be 0 to 1"),
+        ({"probability": -0.1}, "probability of hidden patches is -0.1: must be 0 to 1"),
+        ({"cells": ()}, r"cells of hidden patches is \(\): must be one or more sides in pixels"),
+        ({"cells": (224, 0)}, r"cells of hidden patches is \(224, 0\): must be one or more sides in pixels"),
     ],
 )
 def test_what_makes_no_sense_is_refused(change, message):
     with pytest.raises(ConfigError, match=message):
-        Patches(**change)
+        PatchRule(**change)
 
 
 def batches(**options):

@@ -13,7 +13,6 @@ from wsss_jax.systems.infer_cam.crops import (
     Box,
     Parts,
     PartViews,
-    SplitRule,
     boxes_of_files,
     cut,
     mass_centre,
@@ -21,6 +20,7 @@ from wsss_jax.systems.infer_cam.crops import (
     split_boxes,
     through_jpeg,
 )
+from wsss_jax.systems.infer_cam.settings import SplitRule
 
 CLIPPED = SplitRule(wrap=False)
 

@@ -17,10 +17,10 @@ from wsss_jax.ops.resize import resize_valid
 from wsss_jax.ops.valid import after_stride
 from wsss_jax.sharding import data_mesh
 from wsss_jax.systems.cam.task import Cam
-from wsss_jax.systems.infer_cam.crops import Box, Parts, SplitRule, split_boxes
+from wsss_jax.systems.infer_cam.crops import Box, Parts, split_boxes
 from wsss_jax.systems.infer_cam.eraser import Eraser, PartPlan
-from wsss_jax.systems.infer_cam.iterations import ErasingRule
 from wsss_jax.systems.infer_cam.rule import InferCam
+from wsss_jax.systems.infer_cam.settings import ErasingRule, SplitRule
 from wsss_jax.systems.resnet38.untrained import Untrained
 from wsss_jax.systems.seam.network import SeamNetwork
 from wsss_jax.systems.seam.rule import Seam
@@ -30,7 +30,7 @@ GIVEN = {"a": (1, 4), "b": (0,), "c": (2, 3, 5), "d": (5,), "e": (), "f": (2,)}
 SETTINGS = InferenceSettings(
     scales=(1.0, 0.5, 1.5), flip=True, class_filter="given", batch_size=3, max_buckets=3
 )
-SPLIT = SplitRule(one_class=3, two_classes=5)
+SPLIT = SplitRule(margins=(3, 5))
 
 
 class Pictures:

@@ -9,45 +9,7 @@ import numpy as np
 
 from wsss_jax.data.loader import MakeSample, Sample
 from wsss_jax.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from wsss_jax.errors import ConfigError
-
-_STRATEGIES = ("slic", "grid")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Patches:
-    """How patches are drawn; the defaults are those of CPN (F. Zhang et al., ICCV 2021).
-
-    Attributes:
-        strategy: 'slic' superpixels, or the cells of a 'grid'.
-        segments: about how many superpixels a crop has.
-        compactness: weight of distance against colour when superpixels are made.
-        share: how many superpixels are drawn to be hidden, as a share of all of them. They are drawn with
-            replacement, so that fewer are hidden: 1 - exp(-1/2) = 39 % for one half.
-        cells: sides in pixels of the grid's cells, one of which is drawn for each crop.
-        probability: with which each cell is hidden.
-    """
-
-    strategy: str = "slic"
-    segments: int = 300
-    compactness: float = 10.0
-    share: float = 0.5
-    cells: tuple[int, ...] = (224, 448)
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.strategy not in _STRATEGIES:
-            raise ConfigError(f"patches are {self.strategy!r}: must be 'slic' or 'grid'")
-        if self.segments < 1 or not self.compactness > 0:
-            raise ConfigError(
-                f"{self.segments} segments of compactness {self.compactness}: both must be greater than 0"
-            )
-        if not (0 <= self.share <= 1 and 0 <= self.probability <= 1):
-            raise ConfigError(
-                f"share {self.share} and probability {self.probability} of hidden patches: must lie in [0, 1]"
-            )
-        if not self.cells or min(self.cells) < 1:
-            raise ConfigError(f"cells of the grid are {self.cells}: must be one or more sides in pixels")
+from wsss_jax.systems.cpn.settings import PatchRule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,33 +17,31 @@ class PatchSample:
     """Adds to each training sample `keep` uint8[c, c], 1 where the patches of its crop stay visible."""
 
     sample: MakeSample
-    patches: Patches
+    rule: PatchRule
 
     def __call__(self, image_id: str, rng: np.random.Generator) -> Sample:
         """Returns the sample."""
         made = self.sample(image_id, rng)
-        return {**made, "keep": draw_patches(made["image"], made["box"], rng, self.patches)}
+        return {**made, "keep": draw_patches(made["image"], made["box"], rng, self.rule)}
 
 
-def draw_patches(
-    image: np.ndarray, box: np.ndarray, rng: np.random.Generator, patches: Patches
-) -> np.ndarray:
+def draw_patches(image: np.ndarray, box: np.ndarray, rng: np.random.Generator, rule: PatchRule) -> np.ndarray:
     """Draws the patches of a crop that are hidden.
 
     Args:
         image: uint8[H, W, 3], RGB, the crop.
         box: int32[4], (top, bottom, left, right) of the picture inside the crop.
         rng: the only source of randomness.
-        patches: how they are drawn.
+        rule: how they are drawn.
 
     Returns:
         uint8[H, W]: 0 where a hidden patch lies, else 1.
     """
-    if patches.strategy == "slic":
-        ids = superpixels(image, box, patches.segments, patches.compactness)
-        hidden = _some(ids, rng, patches.share)
+    if rule.patches == "slic":
+        ids = superpixels(image, box, rule.segments, rule.compactness)
+        hidden = _some(ids, rng, rule.share)
     else:
-        hidden = _cells(image.shape[:2], rng, patches)
+        hidden = _cells(image.shape[:2], rng, rule)
     return np.where(hidden, np.uint8(0), np.uint8(1))
 
 
@@ -125,9 +85,9 @@ def _some(ids: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray
     return drawn[ids]
 
 
-def _cells(shape: tuple[int, int], rng: np.random.Generator, patches: Patches) -> np.ndarray:
+def _cells(shape: tuple[int, int], rng: np.random.Generator, rule: PatchRule) -> np.ndarray:
     """bool[H, W] of the cells of one grid, each drawn or not."""
     height, width = shape
-    side = patches.cells[int(rng.integers(len(patches.cells)))]
-    drawn = rng.random((-(-height // side), -(-width // side))) < patches.probability
+    side = rule.cells[int(rng.integers(len(rule.cells)))]
+    drawn = rng.random((-(-height // side), -(-width // side))) < rule.probability
     return drawn.repeat(side, 0).repeat(side, 1)[:height, :width]

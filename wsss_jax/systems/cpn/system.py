@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from wsss_jax.runs.context import Run, System
+from wsss_jax.settings import made_of
 from wsss_jax.stages.evaluate import EVAL_CAM
 from wsss_jax.stages.infer import INFER_CAM
 from wsss_jax.stages.report import REPORT
@@ -13,7 +14,8 @@ from wsss_jax.stages.samples import crops
 from wsss_jax.stages.train import TRAIN
 from wsss_jax.systems.cam.classifier import CLASSIFIER
 from wsss_jax.systems.cpn.network import CpnNetwork
-from wsss_jax.systems.cpn.patches import Patches, PatchSample
+from wsss_jax.systems.cpn.patches import PatchSample
+from wsss_jax.systems.cpn.settings import PatchRule
 from wsss_jax.systems.cpn.task import Cpn
 from wsss_jax.systems.resnet38.options import channels, network_options, set_trunk
 
@@ -34,20 +36,7 @@ def make(config: ConfigDict, num_classes: int) -> Cpn:
 
 def sample(run: Run, ids: Sequence[str]) -> PatchSample:
     """Crops, and which of their patches are hidden."""
-    return PatchSample(crops(run, ids), patches(run.config))
-
-
-def patches(config: ConfigDict) -> Patches:
-    """The complementary patches of section `cpn`."""
-    c = config.cpn
-    return Patches(
-        strategy=c.patches,
-        segments=c.segments,
-        compactness=c.compactness,
-        share=c.share,
-        cells=tuple(c.cells),
-        probability=c.probability,
-    )
+    return PatchSample(crops(run, ids), made_of(PatchRule, run.config.cpn))
 
 
 def set_sizes(config: ConfigDict, params: Mapping[str, Any]) -> int:

@@ -18,6 +18,7 @@ from wsss_jax.data.images import decode_image, header_size
 from wsss_jax.data.source import Source
 from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import DataError
+from wsss_jax.systems.infer_cam.settings import SplitRule
 
 
 class Box(NamedTuple):
@@ -32,23 +33,6 @@ class Box(NamedTuple):
     def size(self) -> tuple[int, int]:
         """(H, W)."""
         return self.bottom - self.top, self.right - self.left
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SplitRule:
-    """How far parts reach beyond the centres.
-
-    Attributes:
-        one_class: margin in pixels in a picture of one class.
-        two_classes: margin in a picture of two; a picture of more is not split.
-        wrap: whether a start that falls below 0 counts from the end, as a Python slice does. The authors'
-            program does so: a centre near an edge makes parts of a few rows or columns at the opposite edge.
-            False cuts such a start off at 0.
-    """
-
-    one_class: int = 10
-    two_classes: int = 20
-    wrap: bool = True
 
 
 def mass_centre(cam: np.ndarray) -> tuple[int, int]:
@@ -80,7 +64,7 @@ def split_boxes(cams: np.ndarray, rule: SplitRule) -> tuple[Box, Box, Box, Box]:
     if not 0 < len(cams) < 3:
         whole = Box(0, H, 0, W)
         return whole, whole, whole, whole
-    margin = rule.one_class if len(cams) == 1 else rule.two_classes
+    margin = rule.margins[len(cams) - 1]
     ys, xs = zip(*(mass_centre(cam) for cam in cams), strict=True)
     upper, left = (0, min(max(ys) + margin, H)), (0, min(max(xs) + margin, W))
     lower, right = (_start(min(ys) - margin, H, rule), H), (_start(min(xs) - margin, W, rule), W)

@@ -5,7 +5,6 @@ Segmentation", WACV 2022, section 3.3.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -20,21 +19,6 @@ from wsss_jax.ops.valid import flip_valid, global_average, valid_mask
 from wsss_jax.sharding import split
 
 Size = tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ErasingRule:
-    """When a pixel is erased, and when a part is done.
-
-    Attributes:
-      rounds: at most so many.
-      erase_from: a pixel is erased once a class's map reaches this score.
-      enough: a part is done once a round erases less than this share of its pixels anew.
-    """
-
-    rounds: int = 5
-    erase_from: float = 0.7
-    enough: float = 0.02
 
 
 class PartBatch(NamedTuple):

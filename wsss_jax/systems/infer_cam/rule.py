@@ -18,8 +18,7 @@ import jax
 from wsss_jax.method import Method, Variables
 from wsss_jax.models.classifier import Scores
 from wsss_jax.ops.normalise import max_normalise
-from wsss_jax.systems.infer_cam.crops import SplitRule
-from wsss_jax.systems.infer_cam.iterations import ErasingRule
+from wsss_jax.systems.infer_cam.settings import ErasingRule, SplitRule
 from wsss_jax.systems.resnet38.untrained import Untrained
 
 
