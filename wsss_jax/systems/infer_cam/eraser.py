@@ -20,13 +20,13 @@ from wsss_jax.inference.predict import InferenceSettings, pad
 from wsss_jax.method import Method, Variables
 from wsss_jax.systems.infer_cam.crops import Box, Parts, PartViews
 from wsss_jax.systems.infer_cam.iterations import (
-    ErasingRule,
     PartBatch,
     Round,
     RoundProgram,
     Size,
     nearest_chain,
 )
+from wsss_jax.systems.infer_cam.settings import ErasingRule
 
 _AHEAD = 2  # batches that are begun but not yet looked at
 
