@@ -8,7 +8,7 @@ import pytest
 
 from tests.refinement.test_crf import picture
 from wsss_jax.errors import ConfigError, DataError
-from wsss_jax.refine import native, stream
+from wsss_jax.refinement import native, stream
 from wsss_jax.refinement.energies import cam_energies
 from wsss_jax.refinement.jobs import CamJobs, Job, Refined, Refused
 from wsss_jax.refinement.settings import PSA
