@@ -1,5 +1,6 @@
-"""Layers that the published networks share: bias-free convolution, frozen batch norm, channel dropout."""
+"""Convolution as the published networks use it, and how fresh weights are drawn."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -16,64 +17,57 @@ kaiming_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # kaim
 
 
 class Conv(nn.Module):
-    """k x k convolution without bias, padded as PyTorch pads: dilation * (k // 2) on every side."""
+    """PyTorch's Conv2d, but without a bias unless `bias` is set: most published convolutions have none.
+
+    Attributes:
+      features: output channels.
+      kernel_size: side of the kernel, or (height, width).
+      stride: step in pixels.
+      dilation: distance between the kernel's taps in pixels.
+      dtype: type of the result; parameters are float32.
+      kernel_init: of the kernel.
+      padding: zeros on every side, or (above and below, left and right); by default dilation * (k // 2).
+      groups: see `conv2d`.
+      bias: adds a bias.
+      bias_init: of the bias; by default PyTorch's, uniform within 1 / sqrt(fan_in) as the kernel's.
+    """
 
     features: int
-    kernel_size: int = 3
+    kernel_size: int | tuple[int, int] = 3
     stride: int = 1
     dilation: int = 1
     dtype: Any = jnp.float32
-    init: Any = torch_conv_init
+    kernel_init: Any = torch_conv_init
+    padding: int | tuple[int, int] | None = None
+    groups: int = 1
+    bias: bool = False
+    bias_init: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, Cin] -> [B, ceil(H / stride), ceil(W / stride), features]."""
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.init, shape, jnp.float32)
-        return conv2d(
-            x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride, dilation=self.dilation
+        """[B, H, W, Cin] -> [B, h, w, features], for an odd kernel and the default padding
+        [B, ceil(H / stride), ceil(W / stride), features]; else see `conv2d`."""
+        shape = (*_pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = conv2d(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            dilation=self.dilation,
+            padding=None if self.padding is None else _pair(self.padding),
+            groups=self.groups,
         )
+        if not self.bias:
+            return y
+        init = self.bias_init or _torch_bias_init(math.prod(shape[:3]))
+        return y + self.param("bias", init, (self.features,), jnp.float32).astype(self.dtype)
 
 
-class FrozenBatchNorm(nn.Module):
-    """Batch norm that always uses its running statistics, in training too, as every ResNet-38 method does.
-
-    Its four vectors never learn (methods label them frozen). A network without pretrained weights has no
-    statistics to use; applied with `batch_stats` mutable, the layer measures them on the batch it is given.
-    """
-
-    # PyTorch's default; the MXNet network was trained with 1.001e-5, the references run 1e-5.
-    epsilon: float = 1e-5
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises the last axis of [..., C]."""
-        features = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, features, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, features, jnp.float32)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
-        var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
-        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-            axes = tuple(range(x.ndim - 1))
-            mean.value, var.value = x.mean(axes, jnp.float32), x.astype(jnp.float32).var(axes)
-        gain = scale * jax.lax.rsqrt(var.value + self.epsilon)
-        return x * gain.astype(self.dtype) + (bias - mean.value * gain).astype(self.dtype)
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
 
 
-class Dropout2d(nn.Module):
-    """Drops whole channels of each image, drawn from that image's own key.
-
-    One key per image makes the draw independent of how a batch is split over devices or accumulation steps.
-    """
-
-    rate: float
-    site: int  # tells the draws of a network's dropout layers apart
-
-    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """[B, H, W, C] and B keys -> [B, H, W, C]; keys=None (inference) changes nothing."""
-        if keys is None or self.rate == 0:
-            return x
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, self.site))(keys)
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[-1:]))(keys)
-        return x * keep[:, None, None, :].astype(x.dtype) / (1 - self.rate)
+def _torch_bias_init(fan_in: int) -> Any:
+    """Uniform within 1 / sqrt(fan_in), where fan_in counts the values that one output sees."""
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)

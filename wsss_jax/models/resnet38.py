@@ -10,7 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.models.layers import Conv, Dropout2d, FrozenBatchNorm
+from wsss_jax.models.dropout import Dropout2d
+from wsss_jax.models.layers import Conv
+from wsss_jax.models.norms import BatchNorm
 from wsss_jax.ops.valid import after_stride, zero_outside
 
 STRIDE = 8
@@ -33,13 +35,13 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, sizes: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """[B, H, W, Cin] -> (output [B, h, w, features], activated input [B, H, W, Cin])."""
-        activated = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2a")(x))
+        activated = nn.relu(BatchNorm(dtype=self.dtype, name="bn_branch2a")(x))
         shortcut = x
         if self.stride != 1 or x.shape[-1] != self.features:
             shortcut = Conv(self.features, 1, self.stride, dtype=self.dtype, name="conv_branch1")(activated)
         h = zero_outside(activated, sizes)
         h = Conv(self.middle, 3, self.stride, self.first_dilation, dtype=self.dtype, name="conv_branch2a")(h)
-        h = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2b1")(h))
+        h = nn.relu(BatchNorm(dtype=self.dtype, name="bn_branch2b1")(h))
         h = zero_outside(h, after_stride(sizes, self.stride))
         h = Conv(self.features, 3, 1, self.dilation, dtype=self.dtype, name="conv_branch2b1")(h)
         return shortcut + h, activated
@@ -59,13 +61,13 @@ class Bottleneck(nn.Module):
         self, x: jax.Array, sizes: jax.Array | None, keys: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         """[B, H, W, Cin] -> (output [B, H, W, features], activated input [B, H, W, Cin])."""
-        activated = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2a")(x))
+        activated = nn.relu(BatchNorm(dtype=self.dtype, name="bn_branch2a")(x))
         shortcut = Conv(self.features, 1, dtype=self.dtype, name="conv_branch1")(activated)
         h = Conv(self.features // 4, 1, dtype=self.dtype, name="conv_branch2a")(activated)
-        h = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2b1")(h))
+        h = nn.relu(BatchNorm(dtype=self.dtype, name="bn_branch2b1")(h))
         h = zero_outside(Dropout2d(self.dropout, self.site)(h, keys), sizes)
         h = Conv(self.features // 2, 3, 1, self.dilation, dtype=self.dtype, name="conv_branch2b1")(h)
-        h = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn_branch2b2")(h))
+        h = nn.relu(BatchNorm(dtype=self.dtype, name="bn_branch2b2")(h))
         h = Dropout2d(self.dropout, self.site + 1)(h, keys)
         return shortcut + Conv(self.features, 1, dtype=self.dtype, name="conv_branch2b2")(h), activated
 
@@ -129,7 +131,7 @@ class ResNet38(nn.Module):
                 self._channels(out), self.dropout[i], 2 * i, dilation, dtype=self.dtype, name=name
             )
             x, features[name] = block(x, sizes, keys)
-        conv6 = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn7")(x))
+        conv6 = nn.relu(BatchNorm(dtype=self.dtype, name="bn7")(x))
         return {"conv3": features["b4"], "conv4": features["b5"], "conv5": features["b6"], "conv6": conv6}
 
     def _channels(self, published: int) -> int:
@@ -171,7 +173,7 @@ class OnResNet38(nn.Module, kw_only=True):
 
     def _pointwise(self, features: int, init: Any, name: str) -> Conv:
         """A 1x1 convolution: [B, h, w, Cin] -> [B, h, w, features]."""
-        return Conv(features, 1, dtype=self.dtype, init=init, name=name)
+        return Conv(features, 1, dtype=self.dtype, kernel_init=init, name=name)
 
     def _channels(self, published: int) -> int:
         return scaled_channels(published, self.width)

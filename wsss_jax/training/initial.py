@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from wsss_jax.method import Variables
+from wsss_jax.models.norms import CALIBRATION
 from wsss_jax.ops.normalise import normalise_crops
 
 _SIDE = 32  # of the dummy image; the networks are convolutional, so no parameter depends on it
@@ -38,7 +39,8 @@ def calibrate(network: Any, variables: Variables, images: Any, boxes: Any) -> Va
     """
 
     def measure(variables: Variables, images: jax.Array, boxes: jax.Array) -> Variables:
-        _, measured = network.apply(variables, normalise_crops(images, boxes), mutable=["batch_stats"])
+        inputs = normalise_crops(images, boxes)
+        _, measured = network.apply(variables, inputs, mutable=["batch_stats", CALIBRATION])
         return {**variables, **measured}
 
     return jax.jit(measure)(variables, images, boxes)
