@@ -20,16 +20,17 @@ class BatchNorm(nn.Module):
 
     - frozen, as every ResNet-38 method and DeepLab-v2: the default, and the task's optimiser groups freeze
       scale and bias, which then are no argument of the gradient and cost no backward pass;
-    - statistics frozen while scale and bias learn (IRN's and WaveCAM's ResNet-50): the default, in a group
-      that learns;
+    - statistics frozen while scale and bias learn (the ResNet-50 of WaveCAM and of IRN's classifier): the
+      default, in a group that learns;
     - the statistics of the global batch, on all devices (WaveCAM's predictor, AFA's decoder):
       `batch_statistics`;
     - those of n consecutive images of the global batch (LargeFOV, 5): `batch_statistics` and `group_size`.
 
     A call that makes the collection `batch_stats` mutable is one in training: layers with `batch_statistics`
-    then normalise by these and move their running statistics. All others use running statistics. A network
-    without pretrained weights has none; one call with `CALIBRATION` mutable too measures them, layer by
-    layer, on the batch that it is given, whatever the settings.
+    then normalise by these and move their running statistics. All others use running statistics, position by
+    position, so that padding around an image changes nothing in it. A network without pretrained weights has
+    none; one call with `CALIBRATION` mutable too measures them, layer by layer, on the batch that it is
+    given, whatever the settings.
 
     Attributes:
       batch_statistics: train with the batch's own statistics.
