@@ -244,3 +244,9 @@ def test_digest_sees_values_names_shapes_and_types():
     reshaped = {"params": {"fc8": {"kernel": np.full((4, 3), 1, np.float32)}}}
     retyped = {"params": {"fc8": {"kernel": np.full((3, 4), 1, np.int32)}}}
     assert len({base, *map(digest, (tree(2), renamed, reshaped, retyped))}) == 5
+
+
+def test_digests_stay_what_older_checkpoints_hold():
+    leaves = {"params": {"fc8": {"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)}}}
+    leaves["extra"] = [np.int32(3), np.array([True])]
+    assert digest(leaves) == "59258196303f34f7c327a65576465ea4e2872061d8afb2e5f318b1fc9d415a43"

@@ -15,6 +15,7 @@ import re, sys
 from wsss_jax.convert.destination import write
 from wsss_jax.convert.source import read_source
 from wsss_jax import weights
+from wsss_jax.training import checkpoints
 # VmHWM begins anew with each program; getrusage's maximum is inherited from the large test process.
 def peak(): return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = peak()

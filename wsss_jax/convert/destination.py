@@ -1,7 +1,6 @@
 """Writes converted weights, whole or not at all: a checkpoint's folder, safetensors, `.npz` or `.pth`."""
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,10 +10,9 @@ import numpy as np
 from etils import epath
 
 from wsss_jax import __version__, weights
-from wsss_jax.convert.orbax_files import write_tree
 from wsss_jax.convert.source import Source
-from wsss_jax.errors import CheckpointError
-from wsss_jax.files import sealed
+from wsss_jax.errors import CheckpointError, RunError
+from wsss_jax.weights.loading import own
 from wsss_jax.weights.mapping import Variables
 from wsss_jax.weights.npz_files import write_npz
 from wsss_jax.weights.safetensors_files import write_safetensors
@@ -44,8 +42,10 @@ def write(source: Source, destination: str, form: str, *, overwrite: bool = Fals
         with _staging(destination) as staged:
             WRITERS[form](staged, variables, source)
             _publish(staged, target)
-    except OSError as error:
-        raise CheckpointError(f"{destination}: cannot be written: {error.strerror or error}") from error
+    except (OSError, RunError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__  # the rest of it speaks to training
+        reason = getattr(cause, "strerror", None) or f"{cause}".partition("\n")[0][:200]
+        raise CheckpointError(f"{destination}: cannot be written: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -80,10 +80,11 @@ def _upload(staged: Path, target: epath.Path) -> None:
 
 def _write_orbax(path: Path, variables: Variables, source: Source) -> None:
     """The folder that `training.checkpoints.restore` reads."""
-    digest = write_tree(path / "variables", variables, np.float32)
-    meta = sealed({"step": 0, "digest": {"variables": digest}, **_facts(source, source.sha256)})
-    (path / "meta").mkdir()
-    (path / "meta" / "metadata").write_text(json.dumps(meta, indent=2) + "\n")
+    from wsss_jax.training.checkpoints import Checkpoints  # JAX and Orbax; the other forms do without
+
+    with Checkpoints(path.parent) as checkpoints:
+        checkpoints.save(0, own(variables, np.float32), {}, _facts(source, source.sha256))
+    (path.parent / "0").rename(path)
 
 
 def _write_safetensors(path: Path, variables: Variables, source: Source) -> None:

@@ -7,6 +7,7 @@ of its own beside the weights, what is kept is decided here, and what is not sou
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import sys
@@ -27,7 +28,7 @@ from jax.experimental import multihost_utils
 from wsss_jax.errors import CheckpointError, RunError
 from wsss_jax.files import is_sound, sealed, write_json
 from wsss_jax.sharding import to_host
-from wsss_jax.weights.digests import leaf_digest, tree_digest
+from wsss_jax.weights.files import raw_bytes
 
 _NEWEST = 2  # kept besides the best, so that one is left when the other is damaged
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax has not completed
@@ -53,11 +54,14 @@ def digest(tree: Any) -> str:
     """SHA-256 over names, types, shapes and bytes of a tree's arrays, whatever devices hold them."""
 
     def one(leaf: tuple[Any, np.ndarray]) -> bytes:
-        return leaf_digest(jax.tree_util.keystr(leaf[0]), leaf[1])
+        name, array = jax.tree_util.keystr(leaf[0]), leaf[1]
+        sha = hashlib.sha256(f"{name} {array.dtype} {array.shape}\0".encode())
+        sha.update(raw_bytes(np.ascontiguousarray(array)))
+        return sha.digest()
 
     leaves = jax.tree_util.tree_leaves_with_path(to_host(tree))
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
-        return tree_digest(pool.map(one, leaves))
+        return hashlib.sha256(b"".join(pool.map(one, leaves))).hexdigest()
 
 
 class Checkpoints:
@@ -101,7 +105,7 @@ class Checkpoints:
         Args:
           step: number of steps done.
           variables: of the network that learns.
-          extra: what else training needs to go on, by name.
+          extra: what else training needs to go on, by name; may be empty.
           meta: JSON values that describe network and run.
 
         Raises:
@@ -112,12 +116,12 @@ class Checkpoints:
         self.wait()
         if step in steps(self.folder):
             return
-        variables, extra = to_host(dict(variables)), to_host(dict(extra))
-        digests = {"variables": digest(variables), "extra": digest(extra)}
+        trees = {"variables": to_host(dict(variables)), "extra": to_host(dict(extra))}
+        trees = {name: tree for name, tree in trees.items() if tree}  # Orbax refuses empty ones
+        digests = {name: digest(tree) for name, tree in trees.items()}
         items = ocp.args.Composite(
-            variables=ocp.args.StandardSave(variables),
-            extra=ocp.args.StandardSave(extra),
             meta=ocp.args.JsonSave(sealed({**meta, "step": step, "digest": digests})),
+            **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()},
         )
         with _saving_errors(self.folder):
             self._checkpointer.save(self.folder / str(step), args=items)

@@ -1,7 +1,7 @@
 """Foreign checkpoint files: readers, name maps, head surgery and export; NumPy only."""
 
 from wsss_jax.weights.files import sha256
-from wsss_jax.weights.heads import add_background, drop_heads, remove_background, split_head, take_fresh
+from wsss_jax.weights.heads import add_background, take_fresh
 from wsss_jax.weights.loading import load_foreign
 from wsss_jax.weights.mapping import (
     check_against,
@@ -22,14 +22,11 @@ __all__ = [
     "check_against",
     "detect_network",
     "detect_variables",
-    "drop_heads",
     "file_format",
     "from_variables",
     "load_foreign",
     "read_tensors",
-    "remove_background",
     "sha256",
-    "split_head",
     "take_fresh",
     "to_variables",
     "torch_names",

@@ -12,7 +12,7 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # the file.
 _SHARED_FACTOR = 8
 _SHARED_SLACK = 1 << 20
-_STRIP = 16
 _WORTH_RELEASING = 1 << 20
-_PIECE = 1 << 18
-_RELEASED = 1 << 23  # bytes that are copied before pages are given back
 
 
 @dataclass(frozen=True)
@@ -114,12 +111,13 @@ class WeightFile:
         return _native(view, dtype, big_endian)
 
 
-def checked_shape(file: WeightFile, offset: int, shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
-    """Raises CheckpointError for a shape that NumPy could not represent."""
+def checked_shape(file: WeightFile, offset: int, shape: tuple[int, ...], dtype: np.dtype, what: str) -> int:
+    """Bytes of an array; raises CheckpointError for a shape that NumPy could not represent."""
     if len(shape) > MAX_DIMENSIONS or any(type(extent) is not int or extent < 0 for extent in shape):
         raise file.error(offset, f"{what} has the impossible shape {_brief(shape)}")
     if math.prod(extent for extent in shape if extent) * dtype.itemsize >= 1 << 62:
         raise file.error(offset, f"{what} has the impossible shape {_brief(shape)}")
+    return math.prod(shape) * dtype.itemsize
 
 
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -131,33 +129,10 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def check_total(file: WeightFile, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises CheckpointError if shared storages stand for far more numbers than the file holds."""
-    total = sum(array.nbytes for array in arrays.values())
+def check_total(file: WeightFile, total: int) -> None:
+    """Raises CheckpointError if shared storages stand for far more bytes than the file holds."""
     if total > _SHARED_FACTOR * file.size + _SHARED_SLACK:
         raise file.error(0, f"the tensors would take {total} bytes, the file has {file.size}")
-
-
-def check_expansion(file: WeightFile, offset: int, count: int, dtype: np.dtype, what: str) -> None:
-    """Raises CheckpointError if one tensor alone stands for far more numbers than the file holds."""
-    if count * dtype.itemsize > _SHARED_FACTOR * file.size + _SHARED_SLACK:
-        raise file.error(
-            offset, f"{what} would take {count * dtype.itemsize} bytes, the file has {file.size}"
-        )
-
-
-@contextlib.contextmanager
-def open_file(path: str | os.PathLike[str]) -> Iterator[WeightFile]:
-    """Maps a local file, or a temporary copy of a remote one (`gs://...`), for reading.
-
-    Arrays made from it stay valid after the context has closed.
-
-    Raises:
-      CheckpointError: there is no such file, it is a folder, empty or not readable.
-    """
-    name = os.fspath(path)
-    with local_copy(name) as local:
-        yield map_file(local, name)
 
 
 def map_file(local: str, name: str) -> WeightFile:
@@ -212,34 +187,15 @@ def release_pages(array: np.ndarray) -> None:
 
 
 def owned(array: np.ndarray, dtype: Any = None) -> np.ndarray:
-    """A C-ordered copy, of another type if one is given; as `copy_into`, it gives mapped pages back."""
-    copy = np.empty(array.shape, array.dtype if dtype is None else dtype)
-    copy_into(copy, array)
+    """A C-ordered copy, of another type if one is given; the mapped pages behind the array are given back."""
+    copy = np.array(array, dtype, order="C")
+    release_pages(array)
     return copy
 
 
-def copy_into(copy: np.ndarray, array: np.ndarray) -> None:
-    """Copies an array of the same shape; gives mapped pages behind `array` back as it goes.
-
-    Copied in strips: a transposed kernel of 75 MB takes half as long as in one piece, since what one strip
-    reads stays in the cache until its neighbours need it.
-    """
-    if array.ndim < 2 or array.flags.c_contiguous:
-        copy[...] = array
-    else:
-        per_release = max(1, _RELEASED // max(1, array[..., :_STRIP].nbytes))
-        for number, start in enumerate(range(0, array.shape[-1], _STRIP)):
-            copy[..., start : start + _STRIP] = array[..., start : start + _STRIP]
-            if number % per_release == per_release - 1:
-                release_pages(array)
-    release_pages(array)
-
-
-def pieces(array: np.ndarray) -> Iterator[memoryview]:
-    """The bytes of a C-ordered array in pieces, as files are written fastest: each is still in the cache when
-    it has been hashed, and Linux may take 5 times as long for pieces of 1 MiB."""
-    data = array.reshape(-1).view(np.uint8).data
-    return (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+def raw_bytes(array: np.ndarray) -> memoryview:
+    """The bytes of a C-ordered array of any type."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def is_floating(array: np.ndarray) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ from wsss_jax.weights.files import is_floating, owned
 from wsss_jax.weights.mapping import Variables, flatten, insert, to_variables
 from wsss_jax.weights.networks import PUBLISHED_BLOCKS, Blocks
 from wsss_jax.weights.reading import read_tensors
-
-_THREADS = 4
 
 
 def load_foreign(
@@ -57,13 +54,7 @@ def load_foreign(
 
 def own(variables: Variables, dtype: Any = None) -> Variables:
     """Copies every array, C-ordered, floating-point ones as `dtype`; gives mapped pages back as it goes."""
-
-    def copy(view: np.ndarray) -> np.ndarray:
-        return owned(view, dtype if is_floating(view) else None)
-
     result: Variables = {collection: {} for collection in variables}
-    leaves = list(flatten(variables))
-    with ThreadPoolExecutor(_THREADS) as pool:  # copying releases the interpreter lock
-        for (path, _), array in zip(leaves, pool.map(copy, (view for _, view in leaves)), strict=True):
-            insert(result, path, array)
+    for path, view in flatten(variables):
+        insert(result, path, owned(view, dtype if is_floating(view) else None))
     return result

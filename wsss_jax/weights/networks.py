@@ -86,14 +86,12 @@ class Network:
       name: a key of `NETWORKS`.
       head: the modules after the trunk.
       prefix: what PyTorch's names of the trunk have in front.
-      implemented: whether wsss_jax can already build it.
       blocks: plain blocks after the first one of b2, b3, b4 and b5, as in `models.resnet38`.
     """
 
     name: str
     head: tuple[Module, ...] = ()
     prefix: str = ""
-    implemented: bool = False
     blocks: Blocks = PUBLISHED_BLOCKS
 
     @property
@@ -108,15 +106,6 @@ class Network:
             for leaf, collection, name, axes in _LEAVES[module.kind]:
                 path = (collection, *module.flax.split("/"), name) if collection else None
                 yield Entry(f"{module.torch}.{leaf}", path, axes, head)
-
-
-def network(name: str) -> Network:
-    """The network of that name.
-
-    Raises:
-      KeyError: there is none; `NETWORKS` lists them.
-    """
-    return NETWORKS[name]
 
 
 def trunk_blocks(names: Iterable[str]) -> Blocks:
@@ -166,9 +155,9 @@ def _block(depth: int, shortcut: bool) -> Iterator[tuple[str, str]]:
         yield "conv_branch1", "conv"
 
 
-def _resnet38(name: str, *heads: str, implemented: bool = False) -> Network:
+def _resnet38(name: str, *heads: str) -> Network:
     """psa's trunk and bias-free convolutions at the top."""
-    return Network(name, tuple(Module(h, h, "conv") for h in heads), implemented=implemented)
+    return Network(name, tuple(Module(h, h, "conv") for h in heads))
 
 
 def _largefov(name: str) -> Network:
@@ -187,14 +176,14 @@ def _largefov(name: str) -> Network:
 NETWORKS: dict[str, Network] = {
     entry.name: entry
     for entry in (
-        _resnet38("resnet38_cls", "fc8", implemented=True),
-        _resnet38("cse_net_er", "fc8", implemented=True),
-        _resnet38("resnet38_base", implemented=True),
-        _resnet38("resnet38_mxnet_a1", implemented=True),
-        _resnet38("sccam_k10", "fc8_20", "fc8_200", implemented=True),
-        _resnet38("resnet38_aff", "f8_3", "f8_4", "f8_5", "f9", implemented=True),
-        _resnet38("cpn", "fc8", "f8_3", "f8_4", "f9", "f10", implemented=True),
-        _resnet38("infercam_seam", "fc8", "f8_3", "f8_4", "f9", implemented=True),
+        _resnet38("resnet38_cls", "fc8"),
+        _resnet38("cse_net_er", "fc8"),
+        _resnet38("resnet38_base"),
+        _resnet38("resnet38_mxnet_a1"),
+        _resnet38("sccam_k10", "fc8_20", "fc8_200"),
+        _resnet38("resnet38_aff", "f8_3", "f8_4", "f8_5", "f9"),
+        _resnet38("cpn", "fc8", "f8_3", "f8_4", "f9", "f10"),
+        _resnet38("infercam_seam", "fc8", "f8_3", "f8_4", "f9"),
         _largefov("seam_deeplabv1_resnet38"),
     )
 }

@@ -1,7 +1,8 @@
 """Reader of pickled dictionaries of arrays in `.npy` files, as `numpy.save` writes them.
 
 The references keep class activation maps so. `numpy.load(allow_pickle=True)` would call whatever a file
-names; here, as in `weights.pickles`, nothing is called that a file names.
+names; here, as in `weights.pickles`, nothing is called that a file names. NumPy's own dtypes and arrays would
+not do as what a pickle gives a state to: they allocate any shape, and hold objects.
 """
 
 import re
@@ -11,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wsss_jax.weights.files import WeightFile
-from wsss_jax.weights.pickles import Callee, RefusedError, Stateful, unpickle
+from wsss_jax.weights.npz_files import read_header
+from wsss_jax.weights.pickles import RefusedError, Stateful, unpickle
 from wsss_jax.weights.torch_files import read_legacy_storage
 
-_HEADER = re.compile(rb"\{'descr': '\|O', 'fortran_order': (?:True|False), 'shape': \(\)(?:, )?,? *\} *\n?")
-_MAGIC = b"\x93NUMPY"
-_TYPES = re.compile(r"b1|[iu][1248]|f[248]")
+_TYPES = re.compile(r"b1|[iu][1248]|f[248]|O8")
 _MAX_EXTENT = 1 << 40
 
 
@@ -24,20 +24,18 @@ class _Type(Stateful):
     """Stand-in for a dtype."""
 
     def __init__(self, name: Any, *_: Any) -> None:
-        if type(name) is not str or not (_TYPES.fullmatch(name) or name == "O8"):
+        if not _TYPES.fullmatch(name):
             raise RefusedError("an array holds something but numbers")
-        self.name, self.big_endian = name, False
+        self.name, self.order = name, "="
 
     def set_state(self, state: Any) -> None:
-        if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
-            raise RefusedError("the type of an array is described wrongly")
-        self.big_endian = state[1] == ">"
+        _, self.order, *_ = state
 
     @property
     def dtype(self) -> np.dtype:
-        if self.name == "O8":
-            raise RefusedError("an array inside the dictionary holds objects")
-        return np.dtype((">" if self.big_endian else "<") + self.name)
+        if self.name == "O8" or self.order not in ("<", ">", "|", "="):
+            raise RefusedError("an array holds objects, or its type is described wrongly")
+        return np.dtype(self.name).newbyteorder(self.order)
 
 
 class _Array(Stateful):
@@ -47,13 +45,18 @@ class _Array(Stateful):
         self.value: Any = None
 
     def set_state(self, state: Any) -> None:
-        if type(state) is not tuple or len(state) != 5 or type(state[2]) is not _Type:
-            raise RefusedError("an array is described wrongly")
         _, shape, kind, fortran, content = state
-        if kind.name == "O8" and shape == () and type(content) is list and len(content) == 1:
-            self.value = content[0]
+        if kind.name == "O8" and shape == () and type(content) is list:
+            (self.value,) = content
         else:
             self.value = _from_bytes(content, shape, kind.dtype, bool(fortran))
+
+
+class _Storage(NamedTuple):
+    """A PyTorch storage."""
+
+    dtype: np.dtype
+    content: bytes
 
 
 def read_object_npy(file: WeightFile) -> dict[Any, Any]:
@@ -65,17 +68,13 @@ def read_object_npy(file: WeightFile) -> dict[Any, Any]:
     Raises:
       CheckpointError: damaged, no dictionary of arrays, or it names something to be called.
     """
-    if file.read(0, 6, "the header") != _MAGIC:
-        raise file.error(0, "is no .npy file")
-    (major,) = file.unpack("<B", 6, "the header")
-    layout, start = ("<H", 10) if major == 1 else ("<I", 12)
-    (length,) = file.unpack(layout, 8, "the header")
-    if not _HEADER.fullmatch(file.read(start, min(length, 4096), "the header")):
-        raise file.error(start, "holds no pickled dictionary")
-    content, _ = unpickle(file, start + length, file.size, _ALLOWED, _no_persistent)
+    shape, _, dtype, start = read_header(file, 0, file.size, "the file")
+    if shape or not dtype.hasobject:
+        raise file.error(0, "holds no pickled dictionary")
+    content, _ = unpickle(file, start, file.size, _ALLOWED, _no_persistent)
     content = content.value if type(content) is _Array else content
     if type(content) is not dict:
-        raise file.error(start + length, "holds no pickled dictionary")
+        raise file.error(start, "holds no pickled dictionary")
     return {key: value.value if type(value) is _Array else value for key, value in content.items()}
 
 
@@ -97,8 +96,6 @@ def _are_counts(shape: Any) -> bool:
 
 def _scalar(kind: Any, content: Any, *_: Any) -> Any:
     """A NumPy number, such as a class index that was never made a Python one."""
-    if type(kind) is not _Type:
-        raise RefusedError("a number is described wrongly")
     return _from_bytes(content, (), kind.dtype, False).item()
 
 
@@ -106,16 +103,11 @@ def _encode(text: Any, encoding: Any) -> bytes:
     """`_codecs.encode`, by which bytes are written for Python 2."""
     if type(text) is not str or encoding != "latin1":
         raise RefusedError("bytes are described wrongly")
-    try:
-        return text.encode("latin1")
-    except UnicodeEncodeError as error:
-        raise RefusedError("bytes are described wrongly") from error
+    return text.encode("latin1")
 
 
-def _storage(content: Any) -> "_Storage":
+def _storage(content: Any) -> _Storage:
     """The numbers of a PyTorch tensor, which IRN leaves in its files."""
-    if type(content) is not bytes:
-        raise RefusedError("a tensor is described wrongly")
     return _Storage(*read_legacy_storage(WeightFile("a tensor in the file", content)))
 
 
@@ -128,34 +120,18 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.
     return file.array(offset * storage.dtype.itemsize, shape, storage.dtype, "a tensor", strides)
 
 
-def _no_persistent(identity: Any, place: int) -> Any:
+def _no_persistent(identity: Any) -> Any:
     raise RefusedError("a persistent id does not occur in .npy files")
-
-
-class _Storage(NamedTuple):
-    """A PyTorch storage."""
-
-    dtype: np.dtype
-    content: bytes
-
-
-def _ordered(*_: Any) -> dict[Any, Any]:
-    """`OrderedDict()`, a tensor's hooks: always empty."""
-    return {}
-
-
-class _Name:
-    """Stand-in for a class that is only mentioned."""
 
 
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Name(),
-    ("numpy", "dtype"): Callee(_Type),
-    ("_codecs", "encode"): Callee(_encode),
-    ("collections", "OrderedDict"): Callee(_ordered),
-    ("torch._utils", "_rebuild_tensor_v2"): Callee(_tensor),
-    ("torch.storage", "_load_from_bytes"): Callee(_storage),
-    **{(module, "_reconstruct"): Callee(_Array) for module in _MODULES},
-    **{(module, "scalar"): Callee(_scalar) for module in _MODULES},
+    ("numpy", "ndarray"): None,  # only mentioned
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): lambda *_: {},  # a tensor's hooks: always empty
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch.storage", "_load_from_bytes"): _storage,
+    **{(module, "_reconstruct"): _Array for module in _MODULES},
+    **{(module, "scalar"): _scalar for module in _MODULES},
 }

@@ -1,45 +1,24 @@
 """Reader and writer of NumPy archives (`.npz`) of tensors; no pickled objects."""
 
+import io
 import os
-import re
+import threading
 import zipfile
 from collections.abc import Mapping
-from math import prod
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from wsss_jax.weights import zips
-from wsss_jax.weights.files import (
-    BFLOAT16,
-    WeightFile,
-    check_total,
-    checked_shape,
-    owned,
-    pieces,
-    release_pages,
-)
+from wsss_jax.weights.files import BFLOAT16, WeightFile, checked_shape, release_pages
+from wsss_jax.weights.zips import Archive, is_mapped
 
-MAGIC = b"\x93NUMPY"
-
-_MAX_HEADER = 4096
-_SHAPE = rb"\((?:(\d{1,18}(?:, ?\d{1,18})*),?)?\)"
-_HEADER = re.compile(
-    rb"\{'descr': '([<>|=]?)([biuf])(\d{1,2})', 'fortran_order': (True|False), 'shape': "
-    + _SHAPE
-    + rb",? *\} *\n?"
-)
-_KINDS = {
-    b"b1",
-    *(b"i%d" % n for n in (1, 2, 4, 8)),
-    *(b"u%d" % n for n in (1, 2, 4, 8)),
-    b"f2",
-    b"f4",
-    b"f8",
-}
+_MAX_HEADER = 1 << 14  # NumPy reads none longer than 10,000 bytes
+_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# NumPy has Python's parser read headers, of which Python 3.11 cannot run two at once in threads.
+_parsing = threading.Lock()
 
 
-def read_npz(file: WeightFile, verify: bool = False) -> dict[str, np.ndarray]:
+def read_npz(archive: Archive, verify: bool = False) -> dict[str, np.ndarray]:
     """Reads every array; stored ones are mapped, compressed ones unpacked and their checksums compared.
 
     With `verify`, the checksums of stored ones are compared too.
@@ -47,65 +26,59 @@ def read_npz(file: WeightFile, verify: bool = False) -> dict[str, np.ndarray]:
     Raises:
       CheckpointError: damaged archive, pickled objects, or an entry that is no array.
     """
-    arrays = {}
-    for entry in zips.read_index(file).values():
-        if not entry.name.endswith(".npy"):
-            raise file.error(entry.offset, f"{entry.name[:80]!r} is no array")
-        if verify and not entry.deflated:
-            zips.verify_entry(file, entry)
-        arrays[entry.name.removesuffix(".npy")] = _read_array(file, entry)
-    check_total(file, arrays)
+    arrays, file = {}, archive.file
+    for name, entry in archive.entries.items():
+        if not name.endswith(".npy"):
+            raise file.error(entry.header_offset, f"{name[:80]!r} is no array")
+        if is_mapped(entry):
+            if verify:
+                archive.verify(entry)
+            start = archive.place(entry)
+            array = _read_array(file, start, start + entry.file_size, name[:80])
+        else:
+            unpacked = WeightFile(f"{file.name}: {name}", archive.read(entry))
+            array = _read_array(unpacked, 0, unpacked.size, name[:80])
+        arrays[name.removesuffix(".npy")] = array
     return arrays
 
 
 def write_npz(path: str | os.PathLike[str] | BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes an uncompressed archive; bfloat16, which the format cannot hold, becomes float32."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(path, "w") as archive:  # one after the other, unlike np.savez, to release the pages
         for name, tensor in tensors.items():
-            array = np.asarray(tensor)
-            array = array.astype(np.float32) if array.dtype == BFLOAT16 else array
+            array = tensor.astype(np.float32) if tensor.dtype == BFLOAT16 else tensor
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                _write_array(stream, array if array.flags.c_contiguous else owned(array))
+                np.lib.format.write_array(stream, array, allow_pickle=False)
             release_pages(tensor)
 
 
-def _write_array(stream: IO[bytes], array: np.ndarray) -> None:
-    """What `numpy.lib.format.write_array` does, without its copy in small pieces."""
-    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-    for piece in pieces(array):
-        stream.write(piece)
+def read_header(
+    file: WeightFile, at: int, end: int, what: str
+) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Reads an .npy header.
+
+    Returns:
+      Shape, whether in Fortran's order, type, and the offset of the numbers.
+
+    Raises:
+      CheckpointError: there is none, or it is damaged.
+    """
+    stream = io.BytesIO(file.read(at, min(end - at, _MAX_HEADER), what))
+    try:
+        with _parsing:
+            header = _READERS[np.lib.format.read_magic(stream)](stream)
+    except Exception as error:  # Python's parser also raises SyntaxError, MemoryError and tokenize.TokenError
+        raise file.error(at, f"{what} has a damaged header: {error}") from error
+    return *header, at + stream.tell()
 
 
-def _read_array(file: WeightFile, entry: zips.Entry) -> np.ndarray:
-    if not entry.deflated:
-        return _parse(file, entry.offset, entry.offset + entry.stored, entry.name)
-    unpacked = WeightFile(
-        f"{file.name}: {entry.name}", zips.read_entry(file, entry, zips.MAX_RATIO * file.size)
-    )
-    return _parse(unpacked, 0, unpacked.size, entry.name)
-
-
-def _parse(file: WeightFile, at: int, end: int, what: str) -> np.ndarray:
-    what = what[:80]
-    if file.read(at, 6, what) != MAGIC:
-        raise file.error(at, f"{what} is no array")
-    (major,) = file.unpack("<B", at + 6, what)
-    if major not in (1, 2, 3):
-        raise file.error(at, f"{what} has the unknown format version {major}")
-    (length,) = file.unpack("<H" if major == 1 else "<I", at + 8, what)
-    at += 10 if major == 1 else 12
-    match = _HEADER.fullmatch(file.read(at, min(length, _MAX_HEADER), what))
-    if match is None or match[2] + match[3] not in _KINDS:
-        raise file.error(at, f"{what} has a damaged header, or holds something but numbers")
-    return _view(file, at + length, end, what, match)
-
-
-def _view(file: WeightFile, at: int, end: int, what: str, match: re.Match[bytes]) -> np.ndarray:
-    shape = tuple(map(int, match[5].split(b","))) if match[5] else ()
-    dtype = np.dtype((match[2] + match[3]).decode())
-    checked_shape(file, at, shape, dtype, what)
-    if prod(shape) * dtype.itemsize != end - at:
-        raise file.error(at, f"{what} has {end - at} bytes, its shape needs {prod(shape) * dtype.itemsize}")
-    fortran = match[4] == b"True"
-    array = file.array(at, shape[::-1] if fortran else shape, dtype, what, big_endian=match[1] == b">")
+def _read_array(file: WeightFile, start: int, end: int, what: str) -> np.ndarray:
+    shape, fortran, dtype, at = read_header(file, start, end, what)
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise file.error(start, f"{what} holds something but numbers")
+    size = checked_shape(file, at, shape, dtype, what)
+    if size != end - at:
+        raise file.error(at, f"{what} has {end - at} bytes, its shape needs {size}")
+    big_endian, dtype = dtype.byteorder == ">", dtype.newbyteorder("=")
+    array = file.array(at, shape[::-1] if fortran else shape, dtype, what, big_endian=big_endian)
     return array.T if fortran else array

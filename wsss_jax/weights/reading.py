@@ -45,16 +45,15 @@ def read_tensors(path: str | os.PathLike[str], *, verify: bool = False) -> dict[
     name = os.fspath(path)
     with local_copy(name) as local:
         file = map_file(local, name)
-        kind = _format(file)
+        kind = _format(file, local)
         if kind == "mxnet":
             return read_mxnet(file)
-        if kind == "torch-zip":
-            return read_torch_zip(file, verify)
         if kind == "torch-legacy":
             return read_torch_legacy(file)
-        if kind == "npz":
-            return read_npz(file, verify)
-        return read_safetensors(file, local)
+        if kind == "safetensors":
+            return read_safetensors(file, local)
+        with zips.open_archive(file, local) as archive:
+            return read_npz(archive, verify) if kind == "npz" else read_torch_zip(archive, verify)
 
 
 def file_format(path: str | os.PathLike[str]) -> str:
@@ -65,10 +64,10 @@ def file_format(path: str | os.PathLike[str]) -> str:
     """
     name = os.fspath(path)
     with local_copy(name) as local:
-        return _format(map_file(local, name))
+        return _format(map_file(local, name), local)
 
 
-def _format(file: WeightFile) -> str:
+def _format(file: WeightFile, local: str) -> str:
     start = file.data[:9]
     # First, since the header's length, with which safetensors begins, may look like any other magic number.
     if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= file.size - 8:
@@ -76,7 +75,8 @@ def _format(file: WeightFile) -> str:
     if start[:8] == mxnet.MAGIC.to_bytes(8, "little"):
         return "mxnet"
     if start[:4] == zips.MAGIC:
-        names = zips.read_index(file)
+        with zips.open_archive(file, local) as archive:
+            names = archive.entries
         return "npz" if names and all(name.endswith(".npy") for name in names) else "torch-zip"
     if start[:1] == b"\x80":
         return "torch-legacy"

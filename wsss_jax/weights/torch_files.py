@@ -5,16 +5,14 @@ format is a stream: four pickles (magic number, protocol, system, the object), a
 then for each key a u64 count and the numbers, little-endian on every machine.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from wsss_jax.weights import zips
-from wsss_jax.weights.files import WeightFile, check_expansion, check_total, checked_shape
+from wsss_jax.weights.files import WeightFile, check_total, checked_shape
 from wsss_jax.weights.torch_pickle import Pickle, Storage, Tensor, load_pickle
+from wsss_jax.weights.zips import Archive, is_mapped
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
@@ -35,37 +33,22 @@ WRAPPERS = (
 _MAX_WRAPPING = 4
 
 
-@dataclass(frozen=True)
-class _Region:
-    """Where the bytes of a storage lie."""
-
-    offset: int
-    size: int
+_Region = tuple[int, int]  # offset and number of bytes of a storage
 
 
-def read_torch_zip(file: WeightFile, verify: bool = False) -> dict[str, np.ndarray]:
+def read_torch_zip(archive: Archive, verify: bool = False) -> dict[str, np.ndarray]:
     """Reads the state dict of a zip container; with `verify`, the checksums of its numbers too.
 
     Raises:
       CheckpointError: see `read_tensors`.
     """
-    entries = zips.read_index(file)
-    root = _root(file, entries)
-    pickle = entries[root + "data.pkl"]
-    if pickle.deflated:
-        raise file.error(pickle.offset, f"{pickle.name} is compressed; PyTorch stores it")
-    zips.verify_entry(file, pickle)
-    content = load_pickle(file, pickle.offset, pickle.offset + pickle.stored).content
-    state = find_state_dict(file, content)
-    regions = {}
-    for storage in _storages(state):
-        entry = entries.get(f"{root}data/{storage.key}")
-        if entry is None or entry.deflated:
-            raise file.error(storage.place, f"the archive has no usable entry {root}data/{storage.key}")
-        if verify:
-            zips.verify_entry(file, entry)
-        regions[storage.key] = _Region(entry.offset, entry.stored)
-    return _arrays(file, state, regions, _is_big_endian(file, entries.get(root + "byteorder")))
+    file = archive.file
+    root = _root(archive)
+    start, size = _region(archive, root + "data.pkl", verify=True)
+    state = find_state_dict(file, load_pickle(file, start, start + size).content)
+    keys = {tensor.storage.key for tensor in state.values()}
+    regions = {key: _region(archive, f"{root}data/{key}", verify) for key in sorted(keys)}
+    return _arrays(file, state, regions, _is_big_endian(archive, root + "byteorder"))
 
 
 def read_torch_legacy(file: WeightFile) -> dict[str, np.ndarray]:
@@ -89,8 +72,7 @@ def read_legacy_storage(file: WeightFile) -> tuple[np.dtype, bytes]:
     storage = body.content
     if type(storage) is not Storage:
         raise file.error(0, "holds no storage")
-    region = _legacy_regions(file, body)[storage.key]
-    return storage.dtype, file.read(region.offset, region.size, "a storage")
+    return storage.dtype, file.read(*_legacy_regions(file, body)[storage.key], "a storage")
 
 
 def _legacy_body(file: WeightFile) -> Pickle:
@@ -142,27 +124,31 @@ def _holds_tensors(node: Any) -> bool:
     )
 
 
-def _storages(state: Mapping[str, Tensor]) -> Iterator[Storage]:
-    """Each storage once."""
-    seen: dict[str, Storage] = {}
-    for tensor in state.values():
-        seen.setdefault(tensor.storage.key, tensor.storage)
-    yield from seen.values()
+def _root(archive: Archive) -> str:
+    names = [name for name in archive.entries if f"/{name}".endswith("/data.pkl")]
+    if len(names) != 1:
+        reason = f"a zip archive with {len(names)} entries data.pkl is no PyTorch checkpoint"
+        raise archive.file.error(0, reason)
+    return names[0].removesuffix("data.pkl")
 
 
-def _root(file: WeightFile, entries: Mapping[str, zips.Entry]) -> str:
-    roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
-    if len(roots) != 1:
-        raise file.error(0, f"a zip archive with {len(roots)} entries data.pkl is no PyTorch checkpoint")
-    return roots[0]
+def _region(archive: Archive, name: str, verify: bool) -> _Region:
+    """The place of an entry that PyTorch stores as it is."""
+    entry = archive.entries.get(name)
+    if entry is None or not is_mapped(entry):
+        reason = f"the archive has no usable entry {name[:80]} (it must be there and not compressed)"
+        raise archive.file.error(0, reason)
+    if verify:
+        archive.verify(entry)
+    return archive.place(entry), entry.file_size
 
 
-def _is_big_endian(file: WeightFile, entry: zips.Entry | None) -> bool:
-    if entry is None:  # before PyTorch 2.1 nothing was said, and machines were little-endian
+def _is_big_endian(archive: Archive, name: str) -> bool:
+    if name not in archive.entries:  # before PyTorch 2.1 nothing was said, and machines were little-endian
         return False
-    order = zips.read_entry(file, entry, 16)
+    order = archive.read(archive.entries[name])[:16]
     if order not in (b"little", b"big"):
-        raise file.error(entry.offset, f"unknown byte order {order!r}")
+        raise archive.file.error(archive.entries[name].header_offset, f"unknown byte order {order!r}")
     return order == b"big"
 
 
@@ -171,7 +157,7 @@ def _legacy_regions(file: WeightFile, body: Pickle) -> dict[str, _Region]:
     keys = load_pickle(file, body.end, file.size)
     if type(keys.content) is not list:
         raise file.error(body.end, "the list of storages is missing")
-    regions = {}
+    regions: dict[str, _Region] = {}
     at = keys.end
     for key in keys.content:
         storage = body.storages.get(key) if type(key) is str else None
@@ -182,7 +168,7 @@ def _legacy_regions(file: WeightFile, body: Pickle) -> dict[str, _Region]:
             raise file.error(at, f"a storage has {count} numbers where {storage.count} were announced")
         size = count * storage.dtype.itemsize
         file.need(at + 8, size, f"storage {storage.key[:40]!r}")
-        regions[storage.key] = _Region(at + 8, size)
+        regions[storage.key] = at + 8, size
         at += 8 + size
     return regions
 
@@ -190,34 +176,24 @@ def _legacy_regions(file: WeightFile, body: Pickle) -> dict[str, _Region]:
 def _arrays(
     file: WeightFile, state: Mapping[str, Tensor], regions: Mapping[str, _Region], big_endian: bool
 ) -> dict[str, np.ndarray]:
+    check_total(file, sum(checked_shape(file, 0, t.shape, t.dtype, repr(n)) for n, t in state.items()))
     arrays = {}
     for name, tensor in state.items():
-        region = regions.get(tensor.storage.key)
-        if region is None:
-            raise file.error(tensor.storage.place, f"the numbers of {name[:80]!r} are not in the file")
-        arrays[name] = _array(file, name, tensor, region, big_endian)
-    check_total(file, arrays)
-    return arrays
-
-
-def _array(file: WeightFile, name: str, tensor: Tensor, region: _Region, big_endian: bool) -> np.ndarray:
-    what = f"tensor {name[:80]!r}"
-    storage, size = tensor.storage, tensor.dtype.itemsize
-    if storage.count * storage.dtype.itemsize > region.size:
-        reason = (
-            f"{what} needs a storage of {storage.count * storage.dtype.itemsize} bytes, it has {region.size}"
+        what, storage = f"tensor {name[:80]!r}", tensor.storage
+        if storage.key not in regions:
+            raise file.error(0, f"the numbers of {what} are not in the file")
+        place, size = regions[storage.key]
+        width = storage.dtype.itemsize
+        if storage.count * width > size:
+            raise file.error(place, f"{what} needs a storage of {storage.count * width} bytes, it has {size}")
+        start = place + storage.first * width
+        arrays[name] = file.array(
+            start + tensor.offset * tensor.dtype.itemsize,
+            tensor.shape,
+            tensor.dtype,
+            what,
+            strides=tensor.strides,
+            end=start + storage.length * width,
+            big_endian=big_endian,
         )
-        raise file.error(region.offset, reason)
-    checked_shape(file, storage.place, tensor.shape, tensor.dtype, what)
-    check_expansion(file, storage.place, prod(tensor.shape), tensor.dtype, what)
-    start = region.offset + storage.first * storage.dtype.itemsize
-    end = start + storage.length * storage.dtype.itemsize
-    return file.array(
-        start + tensor.offset * size,
-        tensor.shape,
-        tensor.dtype,
-        what,
-        strides=tensor.strides,
-        end=end,
-        big_endian=big_endian,
-    )
+    return arrays

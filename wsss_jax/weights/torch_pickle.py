@@ -3,48 +3,28 @@
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from wsss_jax.weights.files import BFLOAT16, MAX_DIMENSIONS, WeightFile
-from wsss_jax.weights.pickles import Callee, RefusedError, check_key, unpickle
+from wsss_jax.weights.files import MAX_DIMENSIONS, WeightFile
+from wsss_jax.weights.pickles import RefusedError, check_key, unpickle
 
 STORAGE_TYPES = {
-    "DoubleStorage": np.dtype(np.float64),
-    "FloatStorage": np.dtype(np.float32),
-    "HalfStorage": np.dtype(np.float16),
-    "BFloat16Storage": BFLOAT16,
-    "LongStorage": np.dtype(np.int64),
-    "IntStorage": np.dtype(np.int32),
-    "ShortStorage": np.dtype(np.int16),
-    "CharStorage": np.dtype(np.int8),
-    "ByteStorage": np.dtype(np.uint8),
-    "BoolStorage": np.dtype(np.bool_),
+    "DoubleStorage": np.dtype("float64"),
+    "FloatStorage": np.dtype("float32"),
+    "HalfStorage": np.dtype("float16"),
+    "BFloat16Storage": np.dtype("bfloat16"),
+    "LongStorage": np.dtype("int64"),
+    "IntStorage": np.dtype("int32"),
+    "ShortStorage": np.dtype("int16"),
+    "CharStorage": np.dtype("int8"),
+    "ByteStorage": np.dtype("uint8"),
+    "BoolStorage": np.dtype("bool"),
 }
-_DTYPES = {
-    "float64": np.dtype(np.float64),
-    "float32": np.dtype(np.float32),
-    "float16": np.dtype(np.float16),
-    "bfloat16": BFLOAT16,
-    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
-    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
-    "int64": np.dtype(np.int64),
-    "int32": np.dtype(np.int32),
-    "int16": np.dtype(np.int16),
-    "int8": np.dtype(np.int8),
-    "uint64": np.dtype(np.uint64),
-    "uint32": np.dtype(np.uint32),
-    "uint16": np.dtype(np.uint16),
-    "uint8": np.dtype(np.uint8),
-    "bool": np.dtype(np.bool_),
-}
-
-
-@dataclass(frozen=True)
-class StorageType:
-    """Stand-in for a storage class, or for a dtype object; bytes if the class is untyped."""
-
-    dtype: np.dtype
+# Of storages without a type, and of the newest kind of tensors.
+_DTYPES = (
+    *map(str, STORAGE_TYPES.values()),
+    *("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +37,6 @@ class Storage:
       count: number of elements of the whole storage.
       first: where this view of it begins, in elements.
       length: how many elements the view has.
-      place: offset of the pickle operation that named it.
     """
 
     key: str
@@ -65,7 +44,6 @@ class Storage:
     count: int
     first: int
     length: int
-    place: int
 
 
 @dataclass(frozen=True)
@@ -77,10 +55,6 @@ class Tensor:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-
-
-class _Name:
-    """Stand-in for a class that is only mentioned."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +74,8 @@ def load_pickle(file: WeightFile, start: int, end: int) -> Pickle:
     """
     storages: dict[str, Storage] = {}
 
-    def persistent(identity: Any, place: int) -> Storage:
-        storage = _storage(file, identity, place)
+    def persistent(identity: Any) -> Storage:
+        storage = _storage(identity)
         storages.setdefault(storage.key, storage)
         return storage
 
@@ -109,32 +83,18 @@ def load_pickle(file: WeightFile, start: int, end: int) -> Pickle:
     return Pickle(content, storages, end)
 
 
-def _storage(file: WeightFile, identity: Any, place: int) -> Storage:
+def _storage(identity: Any) -> Storage:
     """From ("storage", class, key, device, count[, None or (key, first, length)])."""
-    if (
-        type(identity) is not tuple
-        or len(identity) not in (5, 6)
-        or identity[0] not in ("storage", b"storage")
-    ):
-        raise file.error(place, "a persistent id is no storage")
-    kind, key, _, count = identity[1:5]
-    if type(kind) is not StorageType or type(key) not in (str, int) or not _is_count(count):
-        raise file.error(place, "a storage is described wrongly")
-    first, length = 0, count
-    view = identity[5] if len(identity) == 6 else None
-    if view is not None:
-        if type(view) is not tuple or len(view) != 3 or not (_is_count(view[1]) and _is_count(view[2])):
-            raise file.error(place, "a view of a storage is described wrongly")
-        first, length = view[1:]
+    if type(identity) is not tuple or identity[:1] not in (("storage",), (b"storage",)) or len(identity) > 6:
+        raise RefusedError("a persistent id is no storage")
+    _, dtype, key, _, count, view = (*identity, None)[:6]
+    _, first, length = (key, 0, count) if view is None else view
+    is_key = type(key) is str or _is_count(key)
+    if not (isinstance(dtype, np.dtype) and is_key and all(map(_is_count, (count, first, length)))):
+        raise RefusedError("a storage is described wrongly")
     if first + length > count:
-        raise file.error(place, "a view reaches beyond its storage")
-    return Storage(_key(file, key, place), kind.dtype, count, first, length, place)
-
-
-def _key(file: WeightFile, key: str | int, place: int) -> str:
-    if type(key) is int and abs(key) >= 1 << 64:
-        raise file.error(place, "a storage is described wrongly")
-    return str(key)
+        raise RefusedError("a view reaches beyond its storage")
+    return Storage(str(key), dtype, count, first, length)
 
 
 def _is_count(value: Any) -> bool:
@@ -143,85 +103,64 @@ def _is_count(value: Any) -> bool:
 
 def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
     """`torch._utils._rebuild_tensor[_v2]`; gradient flag, hooks and metadata do not matter here."""
-    dtype = storage.dtype if type(storage) is Storage else None
-    return _checked(storage, dtype, offset, shape, strides)
+    return _tensor(storage, getattr(storage, "dtype", None), offset, shape, strides)
 
 
 def _rebuild_v3(
-    storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, kind: Any, *___: Any
+    storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any, *___: Any
 ) -> Tensor:
     """`_rebuild_tensor_v3`: the storage is bytes, the type is given apart."""
-    return _checked(storage, kind.dtype if type(kind) is StorageType else None, offset, shape, strides)
+    return _tensor(storage, dtype, offset, shape, strides)
 
 
-def _checked(storage: Any, dtype: np.dtype | None, offset: Any, shape: Any, strides: Any) -> Tensor:
-    sound = type(storage) is Storage and dtype is not None and _is_count(offset)
+def _tensor(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
+    sound = type(storage) is Storage and isinstance(dtype, np.dtype) and _is_count(offset)
     sound = sound and type(shape) is tuple and type(strides) is tuple and len(shape) == len(strides)
     if not sound or len(shape) > MAX_DIMENSIONS or not all(map(_is_count, shape + strides)):
         raise RefusedError("a tensor is described wrongly")
-    assert dtype is not None
     return Tensor(storage, dtype, offset, shape, strides)
 
 
-def _parameter(data: Any, *_: Any) -> Tensor:
-    if type(data) is not Tensor:
-        raise RefusedError("a parameter is no tensor")
+def _parameter(data: Any, *_: Any) -> Any:
     return data
 
 
 def _subclass(build: Any, _: Any, arguments: Any, *__: Any) -> Any:
     """`torch._tensor._rebuild_from_type_v2`: a tensor with attributes, which are of no use here."""
-    if type(build) is not Callee or build is _SUBCLASS or type(arguments) is not tuple:
+    if build not in (_rebuild, _rebuild_v3, _parameter):
         raise RefusedError("a tensor is described wrongly")
     return build(*arguments)
 
 
 def _ordered(items: Any = (), *_: Any) -> dict[Any, Any]:
-    pairs = (
-        [pair for pair in items if type(pair) in (list, tuple) and len(pair) == 2]
-        if _is_sequence(items)
-        else []
-    )
-    if not _is_sequence(items) or len(pairs) != len(items):
-        raise RefusedError("an OrderedDict is described wrongly")
-    return {check_key(key): value for key, value in pairs}
+    return {check_key(key): value for key, value in items}
 
 
 def _set(items: Any = (), *_: Any) -> frozenset[Any]:
-    if not _is_sequence(items):
-        raise RefusedError("a set is described wrongly")
     return frozenset(map(check_key, items))
 
 
 def _size(items: Any = (), *_: Any) -> tuple[Any, ...]:
-    if not _is_sequence(items):
-        raise RefusedError("a torch.Size is described wrongly")
     return tuple(items)
 
 
-def _is_sequence(value: Any) -> bool:
-    return type(value) in (list, tuple)
-
-
-_SUBCLASS = Callee(_subclass)
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): Callee(_ordered),
-    ("builtins", "set"): Callee(_set),
-    ("__builtin__", "set"): Callee(_set),
-    ("builtins", "frozenset"): Callee(_set),
-    ("__builtin__", "frozenset"): Callee(_set),
-    ("torch", "Size"): Callee(_size),
-    ("torch", "device"): Callee(lambda *_: None),
-    ("torch", "Tensor"): _Name(),
-    ("torch.nn.parameter", "Parameter"): _Name(),
-    ("torch._utils", "_rebuild_tensor"): Callee(_rebuild),
-    ("torch._utils", "_rebuild_tensor_v2"): Callee(_rebuild),
-    ("torch._utils", "_rebuild_tensor_v3"): Callee(_rebuild_v3),
-    ("torch._utils", "_rebuild_parameter"): Callee(_parameter),
-    ("torch._utils", "_rebuild_parameter_with_state"): Callee(_parameter),
-    ("torch._tensor", "_rebuild_from_type_v2"): _SUBCLASS,
-    ("torch.storage", "UntypedStorage"): StorageType(np.dtype(np.uint8)),
-    **{("torch", name): StorageType(dtype) for name, dtype in STORAGE_TYPES.items()},
-    **{("torch.cuda", name): StorageType(dtype) for name, dtype in STORAGE_TYPES.items()},
-    **{("torch", name): StorageType(dtype) for name, dtype in _DTYPES.items()},
+    ("collections", "OrderedDict"): _ordered,
+    ("builtins", "set"): _set,
+    ("__builtin__", "set"): _set,
+    ("builtins", "frozenset"): _set,
+    ("__builtin__", "frozenset"): _set,
+    ("torch", "Size"): _size,
+    ("torch", "device"): lambda *_: None,
+    ("torch", "Tensor"): None,  # classes that are only mentioned
+    ("torch.nn.parameter", "Parameter"): None,
+    ("torch._utils", "_rebuild_tensor"): _rebuild,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
+    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_v3,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
+    ("torch.storage", "UntypedStorage"): np.dtype(np.uint8),
+    **{(module, name): t for module in ("torch", "torch.cuda") for name, t in STORAGE_TYPES.items()},
+    **{("torch", name): np.dtype(name) for name in _DTYPES},
 }

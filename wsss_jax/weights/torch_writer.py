@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from wsss_jax.errors import CheckpointError
-from wsss_jax.weights.files import c_strides, owned, pieces, release_pages
+from wsss_jax.weights.files import c_strides, owned, raw_bytes, release_pages
 from wsss_jax.weights.torch_pickle import STORAGE_TYPES
 
 _STORAGES = {dtype: name for name, dtype in STORAGE_TYPES.items()}
@@ -33,8 +33,7 @@ def write_torch(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
         for i, tensor in enumerate(tensors.values()):
             array = tensor if tensor.flags.c_contiguous else owned(tensor)
             with archive.open(f"archive/data/{i}", "w", force_zip64=True) as entry:
-                for piece in pieces(array):
-                    entry.write(piece)
+                entry.write(raw_bytes(array))
             release_pages(tensor)
         archive.writestr("archive/version", b"3\n")
 

@@ -1,188 +1,117 @@
-"""The index of a zip archive, with every entry's place in the file, for PyTorch and NumPy archives.
+"""Zip archives of weights, opened so that neither their index nor an entry can fill the memory.
 
-`zipfile` would do for reading bytes; here the numbers are mapped where they lie, damaged archives must end in
-one kind of error that tells the offset, and no entry may reach outside the file.
+`zipfile` reads them; beside it are the checks that it does not make: entries that share bytes, that claim to
+unpack to far more than the file can hold, an index as long as memory, and where the bytes of stored entries
+lie, which are mapped.
 """
 
+import contextlib
+import io
 import struct
+import zipfile
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+from wsss_jax.errors import CheckpointError
 from wsss_jax.weights.files import WeightFile
 
 MAGIC = b"PK\x03\x04"
 
-_END = b"PK\x05\x06"
-_END64_LOCATOR = b"PK\x06\x07"
-_END64 = b"PK\x06\x06"
-_ENTRY = b"PK\x01\x02"
-_END_SIZE, _LOCATOR_SIZE, _ENTRY_SIZE, _LOCAL_SIZE = 22, 20, 46, 30
-_MAX_COMMENT = 0xFFFF
-_ESCAPE = 0xFFFFFFFF  # "see the zip64 field"
-_STORED, _DEFLATED = 0, 8
 # Weights compress by a tenth at best; an archive that claims much more is no archive of weights.
-MAX_RATIO = 16
+_MAX_RATIO = 16
 _SMALL = 1 << 16
-_MAX_ENTRIES = 100_000
+_MAX_INDEX = 1 << 23  # bytes, some hundred for an entry
+_BLOCK = 1 << 20
+_LOCAL_SIZE = 30  # of the header before an entry's name
+# What zipfile may raise; RuntimeError is for encrypted entries, NotImplementedError for other compression.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, RuntimeError)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One file inside an archive: its bytes lie at `offset`, `stored` of them, `size` once unpacked."""
+class Archive:
+    """An archive's entries by name, in the order of its index."""
 
-    name: str
-    start: int  # offset of the header before the bytes
-    offset: int
-    stored: int
-    size: int
-    crc: int
-    deflated: bool
+    def __init__(self, file: WeightFile, archive: zipfile.ZipFile):
+        """CheckpointError if an entry cannot be read, shares bytes with another or claims too much."""
+        self.file, self._archive = file, archive
+        self.entries = {entry.filename: entry for entry in archive.infolist()}
+        if len(self.entries) < len(archive.infolist()):
+            raise file.error(archive.start_dir, "a name occurs twice in the zip archive")
+        end, claimed = 0, 0
+        for entry in sorted(self.entries.values(), key=lambda entry: entry.header_offset):
+            start, name = entry.header_offset, repr(entry.filename)
+            if start < end:
+                raise file.error(start, f"{name} overlaps another entry of the zip archive")
+            if entry.flag_bits & 1:
+                raise file.error(start, f"{name} is encrypted")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise file.error(start, f"{name} is packed in an unknown way ({entry.compress_type})")
+            file.need(self.place(entry), entry.compress_size, name)
+            end, claimed = self.place(entry) + entry.compress_size, claimed + entry.file_size
+        if claimed > _MAX_RATIO * file.size + _SMALL:
+            raise file.error(0, f"the zip archive claims {claimed} bytes, the file has {file.size}")
+
+    def place(self, entry: zipfile.ZipInfo) -> int:
+        """Offset of its bytes, behind a header that has its own lengths of name and extra field."""
+        start = entry.header_offset
+        signature, *sizes = self.file.unpack("<4s22x2H", start, repr(entry.filename))
+        if signature != MAGIC:
+            raise self.file.error(start, f"no zip entry begins here, where {entry.filename!r} should be")
+        return start + _LOCAL_SIZE + sum(sizes)
+
+    def read(self, entry: zipfile.ZipInfo) -> bytes:
+        """Its unpacked content, the checksum compared; CheckpointError if it is damaged or encrypted."""
+        return b"".join(self._blocks(entry))
+
+    def verify(self, entry: zipfile.ZipInfo) -> None:
+        """Raises CheckpointError if the checksum of an entry does not fit its bytes."""
+        for _ in self._blocks(entry):
+            pass
+
+    def _blocks(self, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+        left = entry.file_size
+        with _damage_told(self.file, entry.header_offset), self._archive.open(entry) as stream:
+            while left:  # with its size, since zipfile would unpack all that is there in the last block
+                block = stream.read(min(left, _BLOCK))
+                if not block:
+                    raise EOFError(f"{entry.filename!r} is shorter than it claims")
+                left -= len(block)
+                yield block
 
 
-def read_index(file: WeightFile) -> dict[str, Entry]:
-    """Every entry by name.
+def is_mapped(entry: zipfile.ZipInfo) -> bool:
+    """Whether its bytes can be used where they lie."""
+    return entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+
+
+@contextlib.contextmanager
+def open_archive(file: WeightFile, local: str) -> Iterator[Archive]:
+    """Opens the archive in a mapped file, given its path too.
 
     Raises:
-      CheckpointError: cut-off or damaged archive, an encrypted entry, one name used twice, entries that share
-        bytes, or that claim to unpack to far more than the file can hold.
+      CheckpointError: cut-off or damaged archive, one name used twice, entries that share bytes, or that
+        claim to unpack to far more than the file can hold.
     """
-    at, size, count = _find_index(file)
-    file.need(at, size, "the zip index")
-    if count > min(_MAX_ENTRIES, size // _ENTRY_SIZE):
-        raise file.error(at, f"the zip index claims {count} entries in {size} bytes")
-    entries: dict[str, Entry] = {}
-    for _ in range(count):
-        start = at
-        entry, at = _read_entry(file, at)
-        if entry.name in entries:
-            raise file.error(start, f"the zip entry {entry.name!r} occurs twice")
-        entries[entry.name] = entry
-    _check_extents(file, entries.values())
-    return entries
+    with contextlib.ExitStack() as stack:
+        with _damage_told(file, file.size):
+            stream = stack.enter_context(_Stream(local))
+            archive = stack.enter_context(zipfile.ZipFile(stream))
+        yield Archive(file, archive)
 
 
-def read_entry(file: WeightFile, entry: Entry, limit: int) -> bytes:
-    """The unpacked content of an entry of at most `limit` bytes, its checksum verified.
+class _Stream(io.FileIO):
+    """A file of which `zipfile` cannot read an endless index in one piece."""
 
-    Raises:
-      CheckpointError: longer than `limit` or than its packed size can justify, damaged, or wrong checksum.
-    """
-    if entry.size > min(limit, MAX_RATIO * entry.stored + _SMALL):
-        raise file.error(entry.offset, f"{entry.name} claims {entry.size} bytes")
-    raw = file.read(entry.offset, entry.stored, entry.name)
-    if entry.deflated:
-        raw = _inflate(file, entry, raw)
-    if zlib.crc32(raw) != entry.crc:
-        raise file.error(entry.offset, f"{entry.name} is damaged: its checksum does not fit")
-    return raw
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _MAX_INDEX:
+            raise zipfile.BadZipFile(f"an index of {size} bytes")
+        return super().read(size)
 
 
-def verify_entry(file: WeightFile, entry: Entry, block: int = 1 << 22) -> None:
-    """Raises CheckpointError if the checksum of a stored entry does not fit its bytes."""
-    crc = 0
-    for at in range(entry.offset, entry.offset + entry.stored, block):
-        crc = zlib.crc32(file.data[at : min(at + block, entry.offset + entry.stored)], crc)
-    if crc != entry.crc:
-        raise file.error(entry.offset, f"{entry.name} is damaged: its checksum does not fit")
-
-
-def _check_extents(file: WeightFile, entries: Iterable[Entry]) -> None:
-    """Raises CheckpointError if entries overlap, so that few bytes unpack to many, or claim too much."""
-    end, claimed = 0, 0
-    for entry in sorted(entries, key=lambda entry: entry.start):
-        if entry.start < end:
-            raise file.error(entry.start, f"{entry.name!r} overlaps another entry of the zip archive")
-        end, claimed = entry.offset + entry.stored, claimed + entry.size
-    if claimed > MAX_RATIO * file.size + _SMALL:
-        raise file.error(0, f"the zip archive claims {claimed} bytes, the file has {file.size}")
-
-
-def _inflate(file: WeightFile, entry: Entry, raw: bytes) -> bytes:
-    unpacker = zlib.decompressobj(-15)
+@contextlib.contextmanager
+def _damage_told(file: WeightFile, offset: int) -> Iterator[None]:
     try:
-        content = unpacker.decompress(raw, entry.size + 1)
-    except zlib.error as error:
-        raise file.error(entry.offset, f"{entry.name} cannot be unpacked: {error}") from error
-    if len(content) != entry.size:
-        raise file.error(entry.offset, f"{entry.name} unpacks to another length than {entry.size} bytes")
-    return content
-
-
-def _find_index(file: WeightFile) -> tuple[int, int, int]:
-    """(offset, size, number of entries) of the index."""
-    first = max(0, file.size - _END_SIZE - _MAX_COMMENT)
-    end = file.data[first:].rfind(_END)
-    if end < 0 or first + end + _END_SIZE > file.size:
-        raise file.error(file.size, "the zip archive has no end record (cut off or damaged file)")
-    end += first
-    disk, _, _, count, size, at = struct.unpack_from("<4H2I", file.data, end + 4)
-    locator = end - _LOCATOR_SIZE
-    if locator >= 0 and file.data[locator : locator + 4] == _END64_LOCATOR:
-        return _find_index64(file, locator)
-    if disk != 0:
-        raise file.error(end, "the zip archive is one part of several")
-    return at, size, count
-
-
-def _find_index64(file: WeightFile, locator: int) -> tuple[int, int, int]:
-    (end,) = file.unpack("<Q", locator + 8, "the zip64 locator")
-    if file.read(end, 4, "the zip64 end record") != _END64:
-        raise file.error(end, "the zip64 end record is missing")
-    count, size, at = file.unpack("<3Q", end + 32, "the zip64 end record")
-    return at, size, count
-
-
-def _read_entry(file: WeightFile, at: int) -> tuple[Entry, int]:
-    if file.read(at, 4, "a zip index entry") != _ENTRY:
-        raise file.error(at, "damaged zip index")
-    flags, method = file.unpack("<2H", at + 8, "a zip index entry")
-    crc, stored, size, name_size, extra_size, comment_size = file.unpack(
-        "<3I3H", at + 16, "a zip index entry"
-    )
-    (local,) = file.unpack("<I", at + 42, "a zip index entry")
-    name = _decode(file, at + _ENTRY_SIZE, name_size)
-    extra = file.read(at + _ENTRY_SIZE + name_size, extra_size, "a zip index entry")
-    size, stored, local = _zip64(file, at, extra, (size, stored, local))
-    if flags & 1:
-        raise file.error(at, f"{name!r} is encrypted")
-    if method not in (_STORED, _DEFLATED) or (method == _STORED and stored != size):
-        raise file.error(at, f"{name!r} is packed in an unknown way ({method})")
-    offset = _content_offset(file, local, name)
-    file.need(offset, stored, repr(name))
-    following = at + _ENTRY_SIZE + name_size + extra_size + comment_size
-    return Entry(name, local, offset, stored, size, crc, method == _DEFLATED), following
-
-
-def _decode(file: WeightFile, at: int, size: int) -> str:
-    try:
-        return file.read(at, size, "a zip entry's name").decode()
-    except UnicodeDecodeError as error:
-        raise file.error(at + error.start, "a zip entry's name is not UTF-8") from error
-
-
-def _zip64(file: WeightFile, at: int, extra: bytes, fields: tuple[int, int, int]) -> list[int]:
-    """Replaces those of (size, stored, local) that are escaped by the numbers of the zip64 extra field."""
-    wide: list[int] = []
-    place = 0
-    while place + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, place)
-        body = extra[place + 4 : place + 4 + length]
-        if kind == 1:
-            wide = [number for (number,) in struct.iter_unpack("<Q", body[: len(body) // 8 * 8])]
-        place += 4 + length
-    result = []
-    for field in fields:
-        if field == _ESCAPE:
-            if not wide:
-                raise file.error(at, "a zip entry lacks its zip64 field")
-            field = wide.pop(0)
-        result.append(field)
-    return result
-
-
-def _content_offset(file: WeightFile, local: int, name: str) -> int:
-    if file.read(local, 4, repr(name)) != MAGIC:
-        raise file.error(local, f"no entry of the zip archive begins here, where {name!r} should be")
-    name_size, extra_size = file.unpack("<2H", local + 26, repr(name))
-    return local + _LOCAL_SIZE + name_size + extra_size
+        yield
+    except CheckpointError:
+        raise
+    except _DAMAGE as error:
+        raise file.error(offset, f"cut-off or damaged zip archive: {error}") from error
