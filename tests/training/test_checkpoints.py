@@ -57,6 +57,16 @@ def test_a_checkpoint_comes_back_as_it_was_saved(checkpoints):
     assert restored.extra["totals/loss"] == np.float32(7)
 
 
+def test_the_interface_of_orbax_1_reads_what_is_saved(checkpoints):
+    """Its top level from the next major version on, which pyproject.toml leaves out until then."""
+    from orbax.checkpoint import v1
+
+    save(checkpoints, 7)
+    checkpoints.wait()
+    found = v1.load(checkpoints.folder / "7", checkpointable_name="variables")
+    np.testing.assert_array_equal(found["params"]["fc8"]["kernel"], np.full((3, 4), 7))
+
+
 def test_newest_two_and_best_are_kept(checkpoints):
     for step, score in ((1, 0.2), (2, 0.9), (3, 0.1), (4, 0.3), (5, None)):
         save(checkpoints, step, score)

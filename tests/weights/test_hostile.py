@@ -62,6 +62,47 @@ def test_values_that_are_used_again_and_again(tmp_path):
     assert "again and again" in refusal(read_tensors, tf.write_zip_parts(tmp_path / "a.pth", content, {}))
 
 
+def test_a_long_tuple_that_is_used_again_and_again(tmp_path):
+    """Each of 200,000 calls would look at 100,000 values, none of which has a length."""
+    arguments = b"(" + b"N" * 100_000 + b"tq\x50"
+    calls = b"ctorch\ndevice\nq\x51" + b"h\x51h\x50R" * 200_000
+    content = tf.mapping({"x": arguments + calls})
+    assert "again and again" in refusal(read_tensors, tf.write_zip_parts(tmp_path / "a.pth", content, {}))
+
+
+@pytest.mark.parametrize("key", [b")" + b"\x85" * 200_000, b")" + b"2\x86" * 200])
+def test_tuples_in_tuples_as_keys(tmp_path, key):
+    """The hash of one is a crash of Python's unpickler in C, of the other 2^200 steps."""
+    content = b"}" + key + b"Ns"
+    path = tf.write_zip_parts(tmp_path / "a.pth", content, {})
+    assert "a dictionary key is neither a string nor a number" in refusal(read_tensors, path)
+
+
+def test_a_memo_that_begins_at_its_end(tmp_path):
+    """Python's unpickler in C would make room for 2^32 values."""
+    path = tf.write_zip_parts(tmp_path / "a.pth", b"}r\xff\xff\xff\x7f", {})
+    assert "holds no state dict" in refusal(read_tensors, path)
+
+
+def test_booleans_that_share_one_byte_are_not_copied(tmp_path):
+    one = tf.storage("0", "bool", 1)
+    crowd = tf.mapping({f"x{i}": tf.tensor(one, 0, [1 << 20], [0]) for i in range(200)})
+    path = tf.write_zip_parts(tmp_path / "a.pth", crowd, {"0": b"\1"})
+    assert "the tensors would take 209715200 bytes" in refusal(read_tensors, path)
+
+
+def test_an_index_as_long_as_memory(tmp_path):
+    path = tf.write_zip(tmp_path / "a.pth", {"x": np.ones(4, np.float32)})
+    raw = path.read_bytes()
+    end = raw.rindex(b"PK\x05\x06")
+    path.write_bytes(raw[: end + 12] + struct.pack("<I", 1 << 24) + bytes(1 << 24) + raw[end:])
+    assert "damaged zip archive" in refusal(read_tensors, path)
+    hole = raw[:end] + bytes(1 << 24) + raw[end:]
+    at = hole.rindex(b"PK\x05\x06")
+    path.write_bytes(hole[: at + 12] + struct.pack("<I", (1 << 24) + 1) + hole[at + 16 :])
+    assert "an index of 16777217 bytes" in refusal(read_tensors, path)
+
+
 def stored_twice(folder, times):
     """An archive of one compressed array under many names."""
     stream = io.BytesIO()
