@@ -80,10 +80,13 @@ def check_key(key: Any) -> Any:
     return key
 
 
-class _Machine(pickle._Unpickler):
+_PythonUnpickler: Any = pickle._Unpickler  # whose stack typeshed does not know
+
+
+class _Machine(_PythonUnpickler):
     """Python's unpickler, restricted: fewer opcodes, checked keys and calls, bounded work."""
 
-    dispatch: ClassVar = {code: pickle._Unpickler.dispatch[code] for code in _OPCODES}
+    dispatch: ClassVar[dict[int, Any]] = {code: _PythonUnpickler.dispatch[code] for code in _OPCODES}
 
     def __init__(
         self,
