@@ -255,7 +255,7 @@ def test_check_finds_numbers_that_are_none(checkpoint, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("malicious.pth", "asks for 'posix' 'system'"), ("truncated.pth", "cut off"), ("text.pth", "is a text")],
+    [("malicious.pth", "asks for 'posix' 'system'"), ("truncated.pth", "cut-off"), ("text.pth", "is a text")],
 )
 def test_refused_files_leave_nothing_behind(tmp_path, monkeypatch, capsys, name, reason):
     monkeypatch.chdir(tmp_path)
