@@ -96,9 +96,9 @@ def _flat(stream: CrfStream, jobs: Mapping[str, Job], buckets: list[tuple[int, i
 
 
 def _check_alike(ours: list[Refined], theirs: list[Refined]) -> None:
-    expected = {result.image_id: result.scores for result in theirs}
+    expected = {result.image_id: result.maps[0].planes for result in theirs}
     for result in ours:
-        difference = float(np.abs(result.scores - expected[result.image_id]).max())
+        difference = float(np.abs(result.maps[0].planes - expected[result.image_id]).max())
         if difference > _ALIKE:
             raise RunError(f"the CRFs of picture {result.image_id} differ by {difference:.2g}: a bug")
 

@@ -11,6 +11,7 @@ from benchmarks.pictures import open_pictures
 from benchmarks.row import Row, Settings
 from benchmarks.timing import interleaved
 from wsss_jax.config import defaults
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.data.voc import CLASSES
 from wsss_jax.errors import RunError
 from wsss_jax.evaluation import ThresholdSweep
@@ -21,8 +22,7 @@ _MAX_PICTURES = 4  # the loop takes about a second for each
 class _Case(NamedTuple):
     """A picture's activation maps and truth."""
 
-    keys: np.ndarray  # int32[K]
-    cam: np.ndarray  # float32[K, H, W]
+    maps: ClassMaps
     mask: np.ndarray  # uint8[H, W]
 
 
@@ -53,7 +53,7 @@ def one_pass(cases: list[_Case], thresholds: tuple[float, ...]) -> np.ndarray:
     """Confusion matrices int64[T, C + 1, C + 1] by `ThresholdSweep`."""
     sweep = ThresholdSweep(num_classes=len(CLASSES), thresholds=thresholds)
     for case in cases:
-        sweep.add(case.cam, case.keys, case.mask)
+        sweep.add(case.maps, case.mask)
     return sweep.confusion()
 
 
@@ -62,7 +62,7 @@ def loop(cases: list[_Case], thresholds: tuple[float, ...]) -> np.ndarray:
     labels = len(CLASSES) + 1
     confusion = np.zeros((len(thresholds), labels, labels), np.int64)
     for matrix, threshold in zip(confusion, thresholds, strict=True):
-        for keys, cam, mask in cases:
+        for (keys, cam), mask in cases:
             planes = np.zeros((labels, *mask.shape), np.float32)
             planes[0] = threshold
             planes[keys + 1] = cam
@@ -82,7 +82,7 @@ def _cases(settings: Settings) -> list[_Case]:
                 continue
             keys = np.flatnonzero(source.labels(image_id)).astype(np.int32)
             cam = (rng.integers(0, 101, (len(keys), *mask.shape)) / 100).astype(np.float32)
-            cases.append(_Case(keys, cam, mask))
+            cases.append(_Case(ClassMaps(keys, cam), mask))
     if not cases:
         raise RunError("none of the pictures has a mask to be evaluated against; give a devkit with masks")
     return cases

@@ -181,7 +181,7 @@ class _Padded:
     def __call__(self) -> None:
         job = self._job
         for predictions in self.predictor.predict(self._variables, job.source, self._batches, job.classes):
-            self.cams.update({p.image_id: p.cam for p in predictions})
+            self.cams.update({p.image_id: p.maps.planes for p in predictions})
 
 
 class _Plain:

@@ -63,10 +63,12 @@ def _job(settings: Settings, source: Source, ids: tuple[str, ...]) -> _Job:
     batches = plan_batches(source, ids, chosen)
     found = [p for batch in predictor.predict(variables, source, batches, given) for p in batch]
     plans = [
-        PartPlan(p.image_id, source.size(p.image_id), given[p.image_id], split_boxes(p.cam, method.split))
+        PartPlan(
+            p.image_id, source.size(p.image_id), given[p.image_id], split_boxes(p.maps.planes, method.split)
+        )
         for p in found
     ]
-    return _Job(method, variables, source, chosen, plans, {p.image_id: p.cam for p in found})
+    return _Job(method, variables, source, chosen, plans, {p.image_id: p.maps.planes for p in found})
 
 
 def _rows(
@@ -76,7 +78,7 @@ def _rows(
     computed = sum(_rounds_of(plan, found[plan.image_id].erased, shared=True) for plan in job.plans)
     plainly = sum(_rounds_of(plan, found[plan.image_id].erased, shared=False) for plan in job.plans)
     few = sum(_rounds_of(plan, found[plan.image_id].erased, shared=False) for plan in plain.plans)
-    difference = max(float(np.abs(found[i].cam - cam).max()) for i, cam in plain.found.items())
+    difference = max(float(np.abs(found[i].maps.planes - cam).max()) for i, cam in plain.found.items())
     programs, count = queue.eraser.program.compiled, len(job.plans)
     name, unit = "InferCam, compiled before", "Mpixel/s"
     note = f"of parts and rounds; width {settings.width:g}, {len(settings.scales)} scale(s) with flips"

@@ -33,6 +33,7 @@ from benchmarks.row import Row, Settings
 from benchmarks.table import document, number, table
 from benchmarks.timing import Times, interleaved
 from tests.helpers.voc import make_voc
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.data.voc import Voc
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.inference.predict import InferenceSettings
@@ -184,9 +185,9 @@ def test_crf_and_pydensecrf(small, monkeypatch):
 
 
 def test_crfs_that_differ_stop_the_benchmark():
-    one = Refined("a", np.zeros(1), np.zeros((1, 2, 3, 3)))
+    one, other = (Refined("a", [ClassMaps(np.zeros(2), np.full((2, 3, 3), x))]) for x in (0, 0.5))
     with pytest.raises(RunError, match=r"picture a differ by 0\.5"):
-        crf._check_alike([one], [one._replace(scores=one.scores + 0.5)])
+        crf._check_alike([one], [other])
 
 
 def test_loader_by_threads_and_workers():

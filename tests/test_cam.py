@@ -21,6 +21,7 @@ from wsss_jax import cam
 from wsss_jax.cam import CamModel, CamResult
 from wsss_jax.config import defaults
 from wsss_jax.convert.__main__ import main as convert
+from wsss_jax.data.class_maps import ClassMaps, read_maps
 from wsss_jax.data.transforms import rescale
 from wsss_jax.data.voc import CLASSES as VOC
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
@@ -29,7 +30,6 @@ from wsss_jax.ops.normalise import max_normalise, normalise_images
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.predictor.result import write_result
 from wsss_jax.refinement.folder import pair_files
-from wsss_jax.refinement.maps import read_maps
 from wsss_jax.training.checkpoints import Checkpoints
 from wsss_jax.weights import from_variables
 from wsss_jax.weights.mapping import flatten
@@ -109,8 +109,9 @@ def result(**changes):
     """Two classes of four on a picture of 1 x 3 pixels."""
     made = {
         "image": np.full((1, 3, 3), 100, np.uint8),
-        "cam": np.array([[[0.15, 0.9, 0.2]], [[0.1, 0.3, 0.25]]], np.float32),
-        "keys": np.array([0, 2], np.int32),
+        "maps": ClassMaps(
+            np.array([0, 2], np.int32), np.array([[[0.15, 0.9, 0.2]], [[0.1, 0.3, 0.25]]], np.float32)
+        ),
         "classes": ("bird", "dog"),
         "scores": {"bird": 0.9, "cat": 0.1, "dog": 0.4, "person": 0.2},
     }
@@ -124,8 +125,8 @@ def test_maps_and_scores_are_those_of_the_unpadded_network(model, image, plain):
     maps, logits = plain
     found = model(image, class_filter="all")
     assert found.classes == CLASSES
-    assert found.cam.shape == (4, 40, 52) and found.cam.dtype == np.float32
-    np.testing.assert_allclose(found.cam, maps, atol=1e-4)
+    assert found.maps.planes.shape == (4, 40, 52) and found.maps.planes.dtype == np.float32
+    np.testing.assert_allclose(found.maps.planes, maps, atol=1e-4)
     wanted = 1 / (1 + np.exp(-logits))
     rounding = 1e-5 * np.abs(logits).max()
     np.testing.assert_allclose([found.scores[name] for name in CLASSES], wanted, atol=rounding)
@@ -134,8 +135,8 @@ def test_maps_and_scores_are_those_of_the_unpadded_network(model, image, plain):
 def test_given_classes_come_in_the_networks_order_and_once(model, image, plain):
     found = model(image, classes=["person", "cat", "person"])
     assert found.classes == ("cat", "person")
-    np.testing.assert_array_equal(found.keys, [1, 3])
-    np.testing.assert_allclose(found.cam, plain[0][[1, 3]], atol=1e-4)
+    np.testing.assert_array_equal(found.maps.class_ids, [1, 3])
+    np.testing.assert_allclose(found.maps.planes, plain[0][[1, 3]], atol=1e-4)
     assert set(found.scores) == set(CLASSES)
 
 
@@ -148,7 +149,7 @@ def test_predicted_classes_are_those_over_one_half_or_the_likeliest(method, work
         likely = tuple(name for name in CLASSES if found.scores[name] > 0.5)
         assert likely == (("bird", "dog") if 1 in signs else ())
         assert found.classes == (likely or (max(found.scores, key=found.scores.get),))
-        assert len(found.cam) == len(found.keys) == len(found.classes)
+        assert len(found.maps.planes) == len(found.maps.class_ids) == len(found.classes)
 
 
 def test_a_list_of_pictures_gives_a_list(model, image):
@@ -157,7 +158,7 @@ def test_a_list_of_pictures_gives_a_list(model, image):
         found = model(given, classes=["dog", "cat"])
         assert type(found) is list
         for picture, one in zip(pictures, found, strict=True):
-            np.testing.assert_array_equal(one.cam, model(picture, classes=["cat", "dog"]).cam)
+            np.testing.assert_array_equal(one.maps.planes, model(picture, classes=["cat", "dog"]).maps.planes)
     assert model([]) == []
 
 
@@ -169,9 +170,9 @@ def test_predicted_names_are_those_over_one_half_from_the_highest():
 
 def test_every_kind_of_picture_gives_the_same(model, image, tmp_path):
     Image.fromarray(image).save(tmp_path / "a.png")
-    wanted = model(image, class_filter="all").cam
+    wanted = model(image, class_filter="all").maps.planes
     for picture in (str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(image)):
-        np.testing.assert_array_equal(model(picture, class_filter="all").cam, wanted)
+        np.testing.assert_array_equal(model(picture, class_filter="all").maps.planes, wanted)
 
 
 def test_all_choices_of_classes_share_a_program(workdir, image):
@@ -198,22 +199,22 @@ def test_scales_and_flip_are_averaged(workdir, method, image):
 def test_large_pictures_are_shrunk_and_their_maps_enlarged(workdir, image):
     small = CamModel.load(workdir, scales=(1.0,), flip=False, max_side=26)
     found = small(image, class_filter="all")
-    assert found.cam.shape == (4, 40, 52)
+    assert found.maps.planes.shape == (4, 40, 52)
     half = np.asarray(Image.fromarray(image).resize((26, 20), Image.Resampling.BICUBIC))
-    computed = small(half, class_filter="all").cam
+    computed = small(half, class_filter="all").maps.planes
     assert computed.shape == (4, 20, 26)
     # Enlarging by two repeats every sample with weights 3/4 and 1/4 of its neighbours.
     left, right = computed[:, :, :-1], computed[:, :, 1:]
     between = computed[:, :, :1], (3 * left + right) / 4, (left + 3 * right) / 4
-    np.testing.assert_allclose(found.cam[:, 0, 0], between[0][:, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(found.cam[:, 0, 1:-1:2], between[1][:, 0], atol=1e-6)
-    np.testing.assert_allclose(found.cam[:, 0, 2:-1:2], between[2][:, 0], atol=1e-6)
+    np.testing.assert_allclose(found.maps.planes[:, 0, 0], between[0][:, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(found.maps.planes[:, 0, 1:-1:2], between[1][:, 0], atol=1e-6)
+    np.testing.assert_allclose(found.maps.planes[:, 0, 2:-1:2], between[2][:, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (64, 3)])
 def test_odd_pictures_have_maps_of_their_size(model, shape):
     found = model(np.full((*shape, 3), 7, np.uint8), class_filter="all")
-    assert found.cam.shape == (4, *shape) and np.isfinite(found.cam).all()
+    assert found.maps.planes.shape == (4, *shape) and np.isfinite(found.maps.planes).all()
     assert found.labels().shape == shape
 
 
@@ -226,7 +227,7 @@ def test_labels_are_the_best_class_where_it_exceeds_the_threshold():
 
 
 def test_the_last_of_254_classes_is_label_254():
-    found = result(keys=np.array([0, 253], np.int32), cam=np.array([[[0.0]], [[1.0]]], np.float32))
+    found = result(maps=ClassMaps(np.array([0, 253], np.int32), np.array([[[0.0]], [[1.0]]], np.float32)))
     np.testing.assert_array_equal(found.labels(), [[254]])
 
 
@@ -292,7 +293,7 @@ def test_settings_that_an_old_checkpoint_lacks_get_their_defaults(tmp_path, meth
     old["something_since_removed"] = 1
     save(tmp_path / "old", method, config, 1, seed=0, score=None, config=json.dumps(old))
     found = CamModel.load(tmp_path / "old", scales=(1.0,), flip=False)(image, class_filter="all")
-    np.testing.assert_array_equal(found.cam, model(image, class_filter="all").cam)
+    np.testing.assert_array_equal(found.maps.planes, model(image, class_filter="all").maps.planes)
 
 
 def test_no_such_checkpoint(tmp_path):
@@ -330,7 +331,7 @@ def test_bare_weights_give_the_maps_of_the_run_that_they_are_from(bare, model, i
         f"resnet38_cls from {bare / name}, 4 classes; could as well be cse_net_er of OC-CSE: --network tells"
     )
     wanted, found = model(image, class_filter="all"), loaded(image, class_filter="all")
-    np.testing.assert_array_equal(found.cam, wanted.cam)
+    np.testing.assert_array_equal(found.maps.planes, wanted.maps.planes)
     assert found.scores == wanted.scores
 
 
@@ -553,7 +554,7 @@ def test_scores_are_written_as_the_runs_are(model, pictures, tmp_path, image, ca
         wanted = model(np.ascontiguousarray(pixels), classes=["bird", "dog"])
         keys, maps = read_maps(tmp_path / "cams" / f"{stem}.npz", stem, image.shape[:2])
         np.testing.assert_array_equal(keys, [0, 2])
-        np.testing.assert_array_equal(maps, wanted.cam)
+        np.testing.assert_array_equal(maps, wanted.maps.planes)
         assert (keys.dtype, maps.dtype) == (np.int32, np.float32)
     pairs = pair_files(tmp_path, tmp_path / "cams")  # as `wsss_jax.refine --images --cams` finds them
     assert {i: pair.image.name for i, pair in pairs.files.items()} == {"one": "one.png", "two": "two.png"}

@@ -38,6 +38,11 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
             os.remove(temporary)
 
 
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes a file whole or not at all; errors as of `write_whole`."""
+    write_whole(path, lambda file: file.write(content))
+
+
 def is_whole(path: Path) -> bool:
     """Whether a file is there and ends as those of its kind do; its content is not read.
 
@@ -57,7 +62,7 @@ def is_whole(path: Path) -> bool:
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Writes indented JSON with its digest (see `sealed`), whole or not at all."""
     text = json.dumps(sealed(value), indent=2, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def read_json(path: Path, remedy: str, *, by_hand: bool = False) -> dict[str, Any]:

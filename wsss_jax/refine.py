@@ -29,8 +29,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from wsss_jax.commandline import STATUS, one_line_errors
 from wsss_jax.errors import ConfigError, DataError, RunError
 from wsss_jax.files import is_whole
@@ -103,13 +101,13 @@ def refine_folder(
 
     from wsss_jax.inference.buckets import plan_buckets
     from wsss_jax.refinement.stream import CrfStream, StreamSettings
+    from wsss_jax.runs.provenance import record_provenance
     from wsss_jax.sharding import data_mesh
-    from wsss_jax.stages.infer import record_in
 
     todo = [image_id for image_id in pairs.files if not is_done(task, out, scores, image_id)]
     options = StreamSettings(crf=settings, backend=backend, batch_size=batch_size, workers=workers)
     stream = CrfStream(options, data_mesh(jax.local_devices()))
-    record_in(out, _made_with(task, settings), "results", "--out")
+    record_provenance(out, _provenance(task, settings), "results", "--out")
     buckets = plan_buckets(_sizes(pairs), max_buckets) if stream.backend == "jax" and todo else []
     results = stream.refine(task.load(pairs), todo, buckets)
     _write_all(pairs, todo, results, functools.partial(write_result, task, out, scores), stream.backend)
@@ -139,14 +137,14 @@ def walk_folder(
     from wsss_jax.models.resnet38 import STRIDE
     from wsss_jax.refinement.walk import WalkSettings
     from wsss_jax.refinement.walker import Walker
+    from wsss_jax.runs.provenance import record_provenance
     from wsss_jax.sharding import data_mesh
-    from wsss_jax.stages.infer import record_in
     from wsss_jax.systems.affinity.load import load_affinity
 
     net, variables, digest = load_affinity(checkpoint)
     walk = defaults().walk
     numbers = {name: walk[name] for name in ("alpha", "beta", "logt", "fixed_threshold")}
-    record_in(out, {"weights_sha256": digest, **numbers}, "masks", "--out")
+    record_provenance(out, {"weights_sha256": digest, **numbers}, "masks", "--out")
     todo = [image_id for image_id in pairs.files if not is_whole(out / f"{image_id}.png")]
     plan = InferenceSettings(
         scales=(1.0,),
@@ -193,7 +191,7 @@ def _write_all(
         )
 
 
-def _made_with(task: Task, settings: CrfSettings) -> dict[str, Any]:
+def _provenance(task: Task, settings: CrfSettings) -> dict[str, Any]:
     """What must be the same when a folder of results is gone on with."""
     numbers = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(task).items()}
     return {"task": type(task).__name__, **numbers, "crf": settings.describe()}
@@ -221,8 +219,7 @@ def walk_input(pairs: Pairs, alpha: float, image_id: str) -> "WalkInput":
     from wsss_jax.refinement.walker import WalkInput
 
     image, maps = pairs.read(image_id)
-    keys = np.concatenate([[-1], maps.keys]).astype(np.int32)
-    return WalkInput(image_id, image, keys, walk_seeds(maps.cam, alpha, STRIDE))
+    return WalkInput(image_id, image, walk_seeds(maps, alpha, STRIDE))
 
 
 def _task(options: argparse.Namespace) -> Task:

@@ -205,3 +205,20 @@ def test_voc_palette():
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 128, 128], [0, 64, 128], [224, 224, 192],
     ]  # fmt: skip
     assert len(np.unique(palette, axis=0)) == 256
+    with pytest.raises(ValueError, match="read-only"):
+        palette[0] = 1
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_palette_png_returns_the_labels(height, width, seed):
+    labels = np.random.default_rng(seed).integers(0, 256, (height, width)).astype(np.uint8)
+    picture = Image.open(io.BytesIO(images.palette_png(labels)))
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.asarray(picture), labels)
+    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), images.voc_palette()[labels])
+
+
+@pytest.mark.parametrize("labels", [np.zeros((2, 2), np.int32), np.zeros((2, 2, 3), np.uint8)])
+def test_other_arrays_are_no_label_maps(labels):
+    with pytest.raises(ValueError, match=r"uint8\[H, W\]"):
+        images.palette_png(labels)

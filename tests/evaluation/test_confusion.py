@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.errors import DataError
 from wsss_jax.evaluation import ConfusionMatrix, class_iou, labels_from_scores, mean_iou
 
@@ -126,7 +127,7 @@ def test_labels_from_scores_equal_the_argmax_over_all_planes(data):
     seed = data.draw(st.integers(0, 2**32 - 1))
     values = np.array([-0.5, -0.25, 0, 0.25], np.float32)  # few values: ties everywhere
     scores = np.random.default_rng(seed).choice(values, (len(keys), 3, 4))
-    labels = labels_from_scores(scores, np.array(keys, np.int32), num_classes)
+    labels = labels_from_scores(ClassMaps(np.array(keys, np.int32), scores), num_classes)
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, argmax_of_all_planes(scores, keys, num_classes))
 
@@ -136,7 +137,7 @@ def test_golden_scores_with_a_background_plane():
     confusion, loop = ConfusionMatrix(num_classes=20), np.zeros((21, 21), np.int64)
     for i in range(4):
         keys, scores, mask = np.append(-1, golden[f"classes_{i}"]), golden[f"crf_{i}"], golden[f"gt_{i}"]
-        confusion.add(labels_from_scores(scores, keys, 20), mask)
+        confusion.add(labels_from_scores(ClassMaps(keys, scores), 20), mask)
         loop += slow_confusion(argmax_of_all_planes(scores, keys, 20), mask, 20)
     np.testing.assert_array_equal(confusion.counts, loop)
     np.testing.assert_allclose(100 * class_iou(confusion.counts), golden["crf_iou"][0], atol=1e-4)
@@ -146,14 +147,14 @@ def test_golden_scores_with_a_background_plane():
 @pytest.mark.parametrize(
     ("scores", "keys", "message"),
     [
-        (np.zeros((2, 2, 2), np.float32), [-1], "keys of shape"),
-        (np.zeros((2, 2, 2), np.float32), [-2, 0], "from -1 to 2"),
-        (np.zeros((2, 2, 2), np.float32), [0, 3], "from -1 to 2"),
+        (np.zeros((2, 2, 2), np.float32), [-1], r"has keys \[1\] for maps"),
+        (np.zeros((2, 2, 2), np.float32), [-2, 0], "expected -1 for background and different classes"),
+        (np.zeros((2, 2, 2), np.float32), [0, 3], "has the class 3, but classes are 0 to 2"),
         (np.zeros((2, 2, 2), np.float32), [1, 1], "different classes"),
-        (np.zeros((1, 2, 2), np.uint8), [1], "uint8 planes"),
-        (np.full((1, 2, 2), np.nan, np.float32), [1], "NaN"),
+        (np.zeros((1, 2, 2), np.uint8), [1], "uint8 values"),
+        (np.full((1, 2, 2), np.nan, np.float32), [1], "no finite scores"),
     ],
 )
 def test_unusable_score_files_name_the_image(scores, keys, message):
     with pytest.raises(DataError, match=rf"score file of image 'a1'.*{message}"):
-        labels_from_scores(scores, np.array(keys, np.int32), 3, image_id="a1")
+        labels_from_scores(ClassMaps(np.array(keys, np.int32), scores), 3, image_id="a1")

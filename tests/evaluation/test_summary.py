@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.errors import ConfigError, DataError
 from wsss_jax.evaluation import ConfusionMatrix, ThresholdSweep, describe, summarise, summarise_labels
 
@@ -27,7 +28,7 @@ def small_sweep():
     """One image: at 0.1 and 0.2 everything is class 0, at 0.4 half of it."""
     sweep = ThresholdSweep(num_classes=3, thresholds=[0.1, 0.2, 0.4])
     cam = np.float32([[[0.3, 0.3, 0.6, 0.6]]])
-    sweep.add(cam, np.array([0], np.int32), np.array([[0, 0, 1, 1]], np.uint8))
+    sweep.add(ClassMaps(np.array([0], np.int32), cam), np.array([[0, 0, 1, 1]], np.uint8))
     return sweep
 
 
@@ -80,7 +81,7 @@ def test_oracle_is_the_maximum_of_the_curve_and_the_lowest_of_equals():
     sweep = ThresholdSweep(num_classes=3, thresholds=[0.1, 0.3, 0.5, 0.7])
     for _ in range(5):
         cam = rng.random((2, 8, 8), np.float32)
-        sweep.add(cam, np.array([0, 2], np.int32), rng.integers(0, 4, (8, 8)).astype(np.uint8))
+        sweep.add(ClassMaps(np.array([0, 2], np.int32), cam), rng.integers(0, 4, (8, 8)).astype(np.uint8))
     metrics = summarise(sweep, 0.1, provenance=provenance())
     assert metrics["oracle"]["miou"] == max(metrics["miou_curve"])
     assert len(set(metrics["miou_curve"])) == 4
@@ -89,7 +90,7 @@ def test_oracle_is_the_maximum_of_the_curve_and_the_lowest_of_equals():
 
 def _flat_sweep():
     sweep = ThresholdSweep(num_classes=3, thresholds=[0.1, 0.2])
-    sweep.add(np.zeros((0, 1, 1), np.float32), np.zeros(0, np.int32), np.zeros((1, 1), np.uint8))
+    sweep.add(ClassMaps(np.zeros(0, np.int32), np.zeros((0, 1, 1), np.float32)), np.zeros((1, 1), np.uint8))
     return sweep
 
 
@@ -156,7 +157,7 @@ def test_metrics_are_strict_json_even_from_numpy_values(absent_classes):
 
 def test_float32_thresholds_are_stored_as_short_decimals():
     sweep = ThresholdSweep(num_classes=3, thresholds=np.float32([0.1, 0.15]))
-    sweep.add(np.zeros((0, 1, 1), np.float32), np.zeros(0, np.int32), np.zeros((1, 1), np.uint8))
+    sweep.add(ClassMaps(np.zeros(0, np.int32), np.zeros((0, 1, 1), np.float32)), np.zeros((1, 1), np.uint8))
     assert summarise(sweep, 0.15, provenance=provenance())["thresholds"] == [0.1, 0.15]
 
 
@@ -169,6 +170,8 @@ def test_incomplete_provenance_and_empty_counts_are_refused():
     with pytest.raises(ConfigError, match=r"threshold 0.25"):
         summarise(small_sweep(), 0.25, provenance=provenance())
     empty = ThresholdSweep(num_classes=3, thresholds=[0.2])
-    empty.add(np.ones((1, 1, 1), np.float32), np.array([0], np.int32), np.full((1, 1), 255, np.uint8))
+    empty.add(
+        ClassMaps(np.array([0], np.int32), np.ones((1, 1, 1), np.float32)), np.full((1, 1), 255, np.uint8)
+    )
     with pytest.raises(DataError, match="eval_cam train: no pixel to score in 1 images"):
         summarise(empty, 0.2, provenance=provenance())

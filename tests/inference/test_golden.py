@@ -36,6 +36,6 @@ def test_baseline_cam_is_that_of_psa():
     given = {"golden": tuple(sorted(int(c) for c in golden["classes"]))}
     variables = {"classifier": golden_variables()}
     ((prediction,),) = predictor.predict(variables, OnePicture(golden["image"]), [batch], given)
-    np.testing.assert_array_equal(prediction.keys, sorted(golden["classes"]))
+    np.testing.assert_array_equal(prediction.maps.class_ids, sorted(golden["classes"]))
     order = np.argsort(golden["classes"])
-    assert relative(prediction.cam, golden["baseline_cam"][order]) < 1e-4
+    assert relative(prediction.maps.planes, golden["baseline_cam"][order]) < 1e-4

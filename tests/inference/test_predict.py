@@ -69,9 +69,9 @@ def test_maps_are_those_of_each_picture_alone(make, relu_first):
     for image_id in ids:
         maps, logits = alone(method, image_id, settings.scales, True, relu_first)
         prediction = found[image_id]
-        np.testing.assert_array_equal(prediction.keys, GIVEN[image_id])
-        assert prediction.cam.shape == (len(GIVEN[image_id]), *SIZES[image_id])
-        np.testing.assert_allclose(prediction.cam, maps[list(GIVEN[image_id])], atol=1e-4)
+        np.testing.assert_array_equal(prediction.maps.class_ids, GIVEN[image_id])
+        assert prediction.maps.planes.shape == (len(GIVEN[image_id]), *SIZES[image_id])
+        np.testing.assert_allclose(prediction.maps.planes, maps[list(GIVEN[image_id])], atol=1e-4)
         assert relative(prediction.logits, logits) < 1e-5
     assert predictor.program.compiled == 1
 
@@ -83,9 +83,9 @@ def every_class():
 
 def test_filter_all_gives_every_class(every_class):
     for image_id, p in every_class[0].items():
-        np.testing.assert_array_equal(p.keys, range(6))
-        assert p.cam.shape == (6, *SIZES[image_id]) and p.cam.dtype == np.float32
-        assert p.cam.min() >= 0 and p.cam.max() <= 1
+        np.testing.assert_array_equal(p.maps.class_ids, range(6))
+        assert p.maps.planes.shape == (6, *SIZES[image_id]) and p.maps.planes.dtype == np.float32
+        assert p.maps.planes.min() >= 0 and p.maps.planes.max() <= 1
 
 
 def test_filter_predicted_gives_positive_logits_or_the_best(every_class):
@@ -95,8 +95,8 @@ def test_filter_predicted_gives_positive_logits_or_the_best(every_class):
         wanted = np.flatnonzero(p.logits > 0)
         wanted = wanted if len(wanted) else [p.logits.argmax()]
         assert len(wanted) < 6
-        np.testing.assert_array_equal(found[image_id].keys, wanted)
-        np.testing.assert_array_equal(found[image_id].cam, p.cam[wanted])
+        np.testing.assert_array_equal(found[image_id].maps.class_ids, wanted)
+        np.testing.assert_array_equal(found[image_id].maps.planes, p.maps.planes[wanted])
 
 
 def test_predicted_without_positive_logit_is_the_likeliest_class():
@@ -104,8 +104,8 @@ def test_predicted_without_positive_logit_is_the_likeliest_class():
     prediction = Predictor(method, data_mesh(jax.devices()[:1]), settings)._one(
         "a", np.zeros((3, 4, 4), np.float32), np.array([-3.0, -1, -2]), np.array([2, 3]), np.arange(3)
     )
-    np.testing.assert_array_equal(prediction.keys, [1])
-    assert prediction.cam.shape == (1, 2, 3)
+    np.testing.assert_array_equal(prediction.maps.class_ids, [1])
+    assert prediction.maps.planes.shape == (1, 2, 3)
 
 
 @pytest.mark.parametrize(("devices", "batch_size"), [(1, 1), (1, 3), (8, 3)])
@@ -114,8 +114,10 @@ def test_devices_and_batch_sizes_change_nothing(every_class, devices, batch_size
     found, predictor = predict(narrow_cam(), settings, devices)
     assert set(found) == set(SIZES)
     for image_id, p in found.items():
-        np.testing.assert_array_equal(p.keys, GIVEN[image_id])
-        np.testing.assert_allclose(p.cam, every_class[0][image_id].cam[list(GIVEN[image_id])], atol=1e-5)
+        np.testing.assert_array_equal(p.maps.class_ids, GIVEN[image_id])
+        np.testing.assert_allclose(
+            p.maps.planes, every_class[0][image_id].maps.planes[list(GIVEN[image_id])], atol=1e-5
+        )
     assert predictor.program.compiled == 1
 
 
@@ -128,9 +130,9 @@ def test_cpn_is_the_same_in_any_bucket_and_on_any_number_of_devices():
     # Not picture d: two classes are strongest at one of its nine positions, both divided by that very
     # maximum, so that the last digit decides which of them is spread, as it would in CPN's own program.
     for image_id, p in predict(narrow_cpn(), own_buckets, classes=None, ids=("a", "c"))[0].items():
-        np.testing.assert_allclose(found[image_id].cam, p.cam, atol=1e-5)
+        np.testing.assert_allclose(found[image_id].maps.planes, p.maps.planes, atol=1e-5)
         assert relative(found[image_id].logits, p.logits) < 1e-5
-        assert p.cam.min() == 0 and 0.4 < p.cam.max() <= 0.5
+        assert p.maps.planes.min() == 0 and 0.4 < p.maps.planes.max() <= 0.5
 
 
 def test_programs_are_no_more_than_buckets(every_class):
@@ -168,7 +170,9 @@ def test_one_large_picture_is_computed_by_itself(every_class, monkeypatch):
     assert [len(b.image_ids) for b in plan_batches(Pictures(), tuple(SIZES), settings)] == [1] * 5
     assert predictor.program.compiled == 1
     for image_id, p in found.items():
-        np.testing.assert_allclose(p.cam, every_class[0][image_id].cam[list(GIVEN[image_id])], atol=1e-5)
+        np.testing.assert_allclose(
+            p.maps.planes, every_class[0][image_id].maps.planes[list(GIVEN[image_id])], atol=1e-5
+        )
     source, batches = Pictures(), plan_batches(Pictures(), tuple(SIZES), settings)
     padded = [p for _, p in predict_module.padded_batches(source, batches, settings, 1, GIVEN)]
     assert {p.images[0].shape[0] for p in padded} == {1}
@@ -178,7 +182,7 @@ def test_a_picture_without_class_has_no_map():
     found, _ = predict(
         narrow_cam(), dataclasses.replace(SETTINGS, max_buckets=1), classes={"a": ()}, ids=("a",)
     )
-    assert found["a"].keys.shape == (0,) and found["a"].cam.shape == (0, *SIZES["a"])
+    assert found["a"].maps.class_ids.shape == (0,) and found["a"].maps.planes.shape == (0, *SIZES["a"])
 
 
 def test_unknown_filter():

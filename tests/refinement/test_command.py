@@ -87,7 +87,7 @@ def test_label_maps_and_scores_that_are_made_once(folders, capsys):
     assert "3 images, 2 of them done before" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in (folders / "out").rglob("a.*")} == before
     np.testing.assert_array_equal(mask(folders / "out/alpha_24/c.png"), high)
-    assert "alphas [4.0, 24.0], now [4.0]; delete the folder or choose another --out" in fails(
+    assert "alphas [4.0, 24.0], now [4.0]; delete it or choose another --out" in fails(
         capsys, folders, "--alphas=4"
     )
 

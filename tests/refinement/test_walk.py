@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tests.helpers.golden import GOLDEN
 from tests.helpers.networks import relative
 from tests.ops.test_stencil import SHAPE, dense, random_half, seeds, sizes
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.errors import ConfigError
 from wsss_jax.ops.stencil import half_offsets
-from wsss_jax.refinement.pseudo import label_map, upsample
+from wsss_jax.refinement.pseudo import upsample
 from wsss_jax.refinement.walk import (
     WalkSettings,
     chebyshev_series,
@@ -64,7 +65,7 @@ def test_enlarged_scores_and_labels_are_irns(golden):
     planes /= planes.max()  # one maximum for all classes
     assert relative(planes, golden["rw_up"]) < 1e-4
     for percent in (25, 28):
-        labels = label_map(planes, golden["keys"], percent / 100)
+        labels = ClassMaps(golden["keys"], planes).labels(percent / 100)
         np.testing.assert_array_equal(labels, golden[f"label_bg{percent}"])
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.evaluation import (
     ConfusionMatrix,
     ImageScore,
@@ -58,11 +59,11 @@ def make_items():
         image, mask, cam = picture(rng, *size)
         cams = {}
         for number, name in enumerate(NAMES):
-            keys = np.array([2, 0] if number == 0 else [0, 2], np.int32)
-            score = image_score(cam, keys, mask, num_classes=3, threshold=0.15)
+            maps = ClassMaps(np.array([0, 2], np.int32), cam[::-1] if number == 0 else cam)
+            score = image_score(maps, mask, num_classes=3, threshold=0.15)
             # Rising with the picture by mIoU, falling by foreground IoU.
             score = ImageScore(score.miou + 0.01 * len(items), score.foreground - 0.01 * len(items))
-            cams[name] = GalleryCam(keys=keys, cam=cam, score=score)
+            cams[name] = GalleryCam(maps=maps, score=score)
         items.append(GalleryItem(image_id=image_id, image=image, mask=mask, cams=cams))
     return items
 
@@ -73,7 +74,7 @@ def make_report(**changes):
     for name in NAMES:
         sweep = ThresholdSweep(num_classes=3, thresholds=THRESHOLDS)
         for item in items:
-            sweep.add(item.cams[name].cam, item.cams[name].keys, item.mask)
+            sweep.add(item.cams[name].maps, item.mask)
         results.append(Result(name=name, metrics=summarise(sweep, 0.15, provenance=provenance())))
     values = {
         "title": "Report & <title>",
@@ -100,7 +101,7 @@ def make_stages_report():
         labels[:, :5] = 255
         confusion.add(np.where(labels == 255, 0, labels).astype(np.uint8), item.mask)
         cam = item.cams[NAMES[0]]
-        shares.add(cam.cam, cam.keys, item.mask)
+        shares.add(cam.maps, item.mask)
         items.append(dataclasses.replace(item, labels={"CRF, alpha 4": labels, PSEUDO: labels}))
     crf = summarise_labels(confusion, provenance=provenance(stage="eval_crf", crf="alpha 4"))
     other = {**report.results[0].metrics, "split": "val", "oracle": {"threshold": 0.4}}

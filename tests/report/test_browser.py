@@ -18,7 +18,8 @@ from tests.report.sample import (
     make_report,
     make_stages_report,
 )
-from wsss_jax.report import voc_palette, write_report
+from wsss_jax.data.images import voc_palette
+from wsss_jax.report import write_report
 from wsss_jax.report.gallery import score_maps
 
 try:
@@ -135,7 +136,7 @@ def test_slider_redraws_every_label_map_exactly(page, report):
         seen.add(now)
         for item in report.gallery:
             for index, name in enumerate(NAMES):
-                labels = score_maps(item.cams[name], item.image.shape[:2]).at(now)
+                labels = score_maps(item.cams[name].maps, item.image.shape[:2]).at(now)
                 np.testing.assert_array_equal(
                     canvas_pixels(page, item.image_id, index), voc_palette()[labels]
                 )

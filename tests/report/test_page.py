@@ -21,9 +21,11 @@ from tests.report.sample import (
     make_report,
     make_stages_report,
 )
+from wsss_jax.data.class_maps import ClassMaps
+from wsss_jax.data.images import voc_palette
 from wsss_jax.errors import RunError
 from wsss_jax.evaluation import image_label_score
-from wsss_jax.report import Figure, GalleryCam, GalleryItem, Series, select_gallery, voc_palette, write_report
+from wsss_jax.report import Figure, GalleryCam, GalleryItem, Series, select_gallery, write_report
 from wsss_jax.report.gallery import score_maps, thumbnail_size
 from wsss_jax.report.page import render
 
@@ -102,14 +104,13 @@ def test_embedded_maps_are_the_quantised_scores(report, page):
     for item, first in zip(report.gallery, range(0, 6, 2), strict=True):
         for name, attrs in zip(NAMES, canvases[first : first + 2], strict=True):
             cam = item.cams[name]
-            order = np.argsort(cam.keys)
             (best_kind, best), (labels_kind, labels) = (
                 decode(attrs["data-best"]),
                 decode(attrs["data-labels"]),
             )
             assert best_kind == labels_kind == "png"
-            np.testing.assert_array_equal(np.asarray(best), np.round(255 * cam.cam.max(axis=0)))
-            expected = (cam.keys[order] + 1)[cam.cam[order].argmax(axis=0)]
+            np.testing.assert_array_equal(np.asarray(best), np.round(255 * cam.maps.planes.max(axis=0)))
+            expected = (cam.maps.class_ids + 1)[cam.maps.planes.argmax(axis=0)]
             np.testing.assert_array_equal(np.asarray(labels), expected)
 
 
@@ -316,7 +317,7 @@ def test_large_pictures_shrink_and_a_full_gallery_stays_small(tmp_path):
     cam = np.linspace(0, 1, image.shape[1], dtype=np.float32)[None, None] * np.ones(
         (2, image.shape[0], 1), np.float32
     )
-    cams = {name: GalleryCam(keys=np.array([0, 1]), cam=cam) for name in NAMES}
+    cams = {name: GalleryCam(maps=ClassMaps(np.array([0, 1]), cam)) for name in NAMES}
     mask = np.zeros(image.shape[:2], np.uint8)
     items = [GalleryItem(image_id=str(i), image=image, mask=mask, cams=cams) for i in range(24)]
     write_report(tmp_path / "r.html", make_report(gallery=items))
@@ -328,12 +329,12 @@ def test_large_pictures_shrink_and_a_full_gallery_stays_small(tmp_path):
 
 def test_score_maps_prefer_the_lowest_class_and_clip():
     cam = np.float32([[[0.5, 1.5, -1.0]], [[0.5, 0.2, -2.0]]])
-    maps = score_maps(GalleryCam(keys=np.array([4, 1]), cam=cam), (1, 3))
+    maps = score_maps(ClassMaps(np.array([1, 4]), cam[::-1]), (1, 3))
     assert maps.best.tolist() == [[128, 255, 0]]
     assert maps.labels.tolist() == [[2, 5, 2]]
     assert maps.at(0.5).tolist() == [[2, 5, 0]]
     assert maps.at(128 / 255).tolist() == [[0, 5, 0]]
-    empty = score_maps(GalleryCam(keys=np.zeros(0, int), cam=np.zeros((0, 1, 3), np.float32)), (1, 3))
+    empty = score_maps(ClassMaps(np.zeros(0, int), np.zeros((0, 1, 3), np.float32)), (1, 3))
     assert empty.at(0.0).tolist() == [[0, 0, 0]]
 
 
@@ -374,14 +375,14 @@ def test_unusable_gallery_items_are_refused():
     with pytest.raises(ValueError, match="mask of 'a1'"):
         item(mask=np.zeros((3, 2), np.uint8))
     with pytest.raises(ValueError, match="CAM 'x' of 'a1'"):
-        item(cams={"x": GalleryCam(keys=np.array([0, 1]), cam=cam)})
+        item(cams={"x": GalleryCam(maps=ClassMaps(np.array([0, 1]), cam))})
     with pytest.raises(ValueError, match=r"label map 'x' of 'a1' is uint8\[3, 2\], not uint8\[2, 3\]"):
         item(labels={"x": np.zeros((3, 2), np.uint8)})
     with pytest.raises(ValueError, match=r"label map 'classifier' of 'a1': label 4 outside 0\.\.3"):
         make_report(gallery=[item(labels={NAMES[0]: np.full((2, 3), 4, np.uint8)})])
     with pytest.raises(ValueError, match=r"a map of 'x'; the results"):
         make_report(gallery=[item(labels={"x": np.zeros((2, 3), np.uint8)})])
-    with pytest.raises(ValueError, match="keys outside"):
-        make_report(gallery=[item(cams={NAMES[0]: GalleryCam(keys=np.array([3]), cam=cam)})])
+    with pytest.raises(ValueError, match="classes outside"):
+        make_report(gallery=[item(cams={NAMES[0]: GalleryCam(maps=ClassMaps(np.array([3]), cam))})])
     with pytest.raises(ValueError, match="series 'l' has 2 x and 1 y"):
         Series(name="l", x=[0, 1], y=[1])

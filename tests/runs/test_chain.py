@@ -137,4 +137,4 @@ def test_the_report_finds_maps_of_runs_within_the_run(finished, root, tmp_path):
     scored = scored_stages(run)
     assert [entry.name for entry in scored] == ["ordinary classifier"] * 2  # by the metrics, which are copies
     for entry in scored:
-        assert entry.read(image_id).cam.shape[1:] == run.source.size(image_id)
+        assert entry.read(image_id).maps.planes.shape[1:] == run.source.size(image_id)

@@ -194,6 +194,10 @@ def test_room_is_that_of_the_files_to_come(voc, tmp_path):
     area, planes = 40 * 60 * 4, 1 + 2 + 1 + 2 + 1 + 2
     assert room(run, "infer_cam") == {"CAMs": planes * area}
     assert room(run, "crf") == {"CRF scores": 2 * (planes + 6) * area}
+    run.config.cam.storage = run.config.crf.storage = "float16"
+    assert room(run, "infer_cam") == {"CAMs": planes * area // 2}
+    assert room(run, "crf") == {"CRF scores": (planes + 6) * area}
+    run.config.cam.storage = "float32"
     for image_id in ("2007_000001", "2007_000002"):
         path = run.layout.cam("train", image_id)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,18 +10,15 @@ import numpy as np
 import pytest
 
 from tests.helpers.runs import open_run, tiny
+from wsss_jax.data.class_maps import ClassMaps, ImageMaps, background_first, read_maps
 from wsss_jax.data.images import read_mask
-from wsss_jax.data.score_files import read_scores
 from wsss_jax.errors import UserError
 from wsss_jax.files import read_json, write_json
-from wsss_jax.inference.predict import Prediction
 from wsss_jax.refinement.jobs import Refined
-from wsss_jax.refinement.maps import read_maps
-from wsss_jax.refinement.walker import Walked
-from wsss_jax.runs import manifest
+from wsss_jax.runs import manifest, provenance
 from wsss_jax.runs.layout import Layout
 from wsss_jax.stages import crf, infer, results
-from wsss_jax.stages.evaluate import eval_cam, read_cam
+from wsss_jax.stages.evaluate import eval_cam
 from wsss_jax.systems.affinity import random_walk
 from wsss_jax.systems.sc_cam import features, subcategories
 from wsss_jax.systems.sc_cam.extractor import Pooled
@@ -46,11 +43,11 @@ def run(tmp_path_factory):
         H, W = run.source.size(image_id)
         keys = np.flatnonzero(run.source.labels(image_id)).astype(np.int32)
         cam = rng.random((len(keys), H, W), np.float32)
-        infer.write_cam(run, Prediction(image_id, keys, cam, np.zeros(6, np.float32)))
-    scores = rng.random((1, len(keys) + 1, H, W), np.float32)
-    crf._write(run, split, [4.0], Refined(image_id, keys, scores))
-    every = np.concatenate([[-1], keys]).astype(np.int32)
-    random_walk._write(run, Walked(image_id, every, scores[0, :, : -(-H // 8), : -(-W // 8)]))
+        infer.write_cam(run, image_id, ClassMaps(keys, cam))
+    scores = ClassMaps(background_first(keys), rng.random((len(keys) + 1, H, W), np.float32))
+    crf._write(run, split, [4.0], Refined(image_id, [scores]))
+    cells = scores.planes[:, : -(-H // 8), : -(-W // 8)]
+    random_walk._write(run, ImageMaps(image_id, ClassMaps(scores.class_ids, cells)))
     random_walk._draw(run, image_id)
     train = config.dataset.train_split
     features._write(run, Pooled(run.ids(train)[0], rng.random(64, np.float32)))
@@ -70,7 +67,7 @@ def read(run, path, warn):
     layout = run.layout
     within = path.relative_to(layout.workdir).parts[0]
     if path.name == "settings.json":
-        return infer.made_with(path.parent)
+        return provenance.read_provenance(path.parent)
     if within == "manifest.json":
         return manifest.read(path, warn)
     if within == "config.json":
@@ -80,17 +77,18 @@ def read(run, path, warn):
     if within == "logs":
         return read_lines(path, warn)
     if within == "cam":
-        size = run.source.size(path.stem)
-        return [*read_cam(path, path.stem), *read_maps(path, path.stem, size)]
+        return list(read_maps(path, path.stem, run.source.size(path.stem)))
     if within in ("crf", "pseudo_scores"):
-        return read_scores(path, path.stem, "crf")
+        stride = 8 if within == "pseudo_scores" else 1
+        size = tuple(-(-n // stride) for n in run.source.size(path.stem))
+        return read_maps(path, path.stem, size, background=True, stage=within)
     if within == "pseudo":
         return [read_mask(path, path.stem, len(run.source.classes), run.source.size(path.stem))]
     if within == "features":
         return [subcategories._load_feature(run, path.stem)]
     assert path == sub_labels_file(layout, run.config.dataset.train_split)
     found = subcategories.load_sub_labels(path)
-    return [found.labels, np.array(str(found.made_with))]
+    return [found.labels, np.array(str(found.provenance))]
 
 
 def outcome(wanted, read):

@@ -124,7 +124,7 @@ def test_what_binds_a_folder(tmp_path):
 
 def test_cams_of_other_settings_are_not_mixed(finished):
     folder, _ = finished
-    with pytest.raises(RunError, match=r"scales \[1.0\], now \[1.0, 2.0\]; delete the folder"):
+    with pytest.raises(RunError, match=r"scales \[1.0\], now \[1.0, 2.0\]; delete it"):
         run_stages_of(tiny("cse_shapes", cam__scales=(1.0, 2.0)), folder, ["infer_cam"])
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_cam_file_is_named(finished, tmp_path):
     shutil.copytree(finished[0], copy)
     path = copy / "cam/val/val_00003.npz"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RunError, match=r"val_00003.npz: damaged; delete it"):
+    with pytest.raises(DataError, match=r"val_00003.npz is damaged .*; delete it"):
         run_stages_of(finished[1], copy, ["eval_cam"])
     path.unlink()
     with pytest.raises(RunError, match=r"val_00003.*infer_cam"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.runs import run_stages_of, tiny
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.data.shapes import Shapes
 from wsss_jax.errors import ConfigError, DataError, Interrupted, RunError
 from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, mean_iou
@@ -118,7 +119,7 @@ def test_metrics_are_those_of_the_argmax_and_say_what_they_are(finished):
     data, confusion = source(), ConfusionMatrix(num_classes=6)
     for image_id in data.ids("val"):
         keys, planes = scores(finished, image_id)
-        confusion.add(labels_from_scores(planes, keys, 6), data.mask(image_id))
+        confusion.add(labels_from_scores(ClassMaps(keys, planes), 6), data.mask(image_id))
     metrics = json.loads((finished / "metrics/eval_crf_alpha_04_val.json").read_text())
     assert metrics["fixed"]["miou"] == pytest.approx(
         100 * mean_iou(confusion.counts, metrics["absent_classes"])
@@ -150,7 +151,7 @@ def test_another_alpha_is_added(copy):
 
 
 def test_scores_of_other_kernels_are_not_mixed(copy):
-    with pytest.raises(RunError, match=r"2 iterations.*now 'alpha 4, 3 iterations.*delete the folder"):
+    with pytest.raises(RunError, match=r"2 iterations.*now 'alpha 4, 3 iterations.*delete it"):
         run_stages_of(config(crf__iterations=3), copy, ["crf"])
 
 
@@ -180,7 +181,7 @@ def test_bad_files_are_named_and_the_others_done(tmp_path):
     message = str(error.value)
     assert "\n" not in message and "3 of 5 images were refused, the others are done" in message
     for image_id, reason in zip(
-        ids, ("is damaged", "holds maps of 9x9 pixels", "have the class 6"), strict=False
+        ids, ("is damaged", "holds maps of 9x9 pixels", "has the class 6"), strict=False
     ):
         assert re.search(rf"image '{image_id}'.*?{reason}", message)
         assert not (folder / f"crf/val/alpha_04/{image_id}.npz").exists()

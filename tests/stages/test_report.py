@@ -5,6 +5,8 @@ import pytest
 
 from tests.helpers.page import Page
 from tests.helpers.runs import open_run, tiny
+from wsss_jax.data.class_maps import ClassMaps
+from wsss_jax.data.images import palette_png
 from wsss_jax.errors import RunError
 from wsss_jax.evaluation import (
     ConfusionMatrix,
@@ -14,7 +16,6 @@ from wsss_jax.evaluation import (
     summarise_labels,
 )
 from wsss_jax.files import read_json, write_json
-from wsss_jax.report import palette_png
 from wsss_jax.runs import manifest
 from wsss_jax.runs.layout import Layout
 from wsss_jax.stages.report import report
@@ -41,7 +42,7 @@ def score_cams(run, layout, method, noise):
         mask, keys = run.source.mask(image_id), np.flatnonzero(run.source.labels(image_id)).astype(np.int32)
         cam = (mask == keys[:, None, None] + 1) * (1 - noise) + noise * rng.random((len(keys), *mask.shape))
         save_npz(layout.cam("val", image_id), keys=keys, cam=cam.astype(np.float32))
-        sweep.add(cam.astype(np.float32), keys, mask)
+        sweep.add(ClassMaps(keys, cam.astype(np.float32)), mask)
     write_json(
         layout.metrics("eval_cam", "val"),
         summarise(sweep, 0.3, provenance=provenance(run, "eval_cam", method)),
@@ -55,7 +56,7 @@ def score_crf(run, alpha):
             keys, cam = np.r_[-1, file["keys"]].astype(np.int32), file["cam"]
         scores = np.concatenate([(1 - cam.max(0, keepdims=True)) ** alpha, cam])
         save_npz(run.layout.crf("val", alpha, image_id), keys=keys, scores=scores)
-        labels = labels_from_scores(scores, keys, confusion.num_classes)
+        labels = labels_from_scores(ClassMaps(keys, scores), confusion.num_classes)
         confusion.add(labels, run.source.mask(image_id))
     metrics = summarise_labels(
         confusion, provenance=provenance(run, f"eval_crf_alpha_{alpha:02d}", "cse", f"alpha {alpha}")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wsss_jax.data.class_maps import read_maps
 from wsss_jax.data.loader import Sample
-from wsss_jax.data.score_files import Scores, read_scores
 from wsss_jax.data.source import VOID, Source
 from wsss_jax.data.transforms import ColorJitter, color_jitter, random_window
 from wsss_jax.errors import ConfigError, DataError
@@ -46,7 +46,7 @@ class AffinitySample:
     def __call__(self, image_id: str, rng: np.random.Generator) -> Sample:
         """Returns the sample."""
         image = self.source.image(image_id)
-        low, high = self.scores(image_id, (image.shape[0], image.shape[1]))
+        low, high = self.scores(image_id, image.shape[:2])
         if self.flip and rng.random() < 0.5:
             image, low, high = image[:, ::-1], low[:, ::-1], high[:, ::-1]
         if self.jitter is not None:
@@ -58,11 +58,18 @@ class AffinitySample:
         labels = cell_labels(window.cut(low), window.cut(high))
         return {"image": window.cut(image), "box": box, "labels": labels}
 
-    def scores(self, image_id: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def scores(self, image_id: str, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """The two score stacks, float32[H, W, K + 1] each; DataError if they do not fit."""
-        both = [read_scores(folder / f"{image_id}.npz", image_id, "crf") for folder in (self.low, self.high)]
-        _check_alike(both[0], both[1], size, image_id)
-        return np.moveaxis(both[0].planes, 0, -1), np.moveaxis(both[1].planes, 0, -1)
+        low, high = (
+            read_maps(folder / f"{image_id}.npz", image_id, size, background=True, stage="crf")
+            for folder in (self.low, self.high)
+        )
+        if not np.array_equal(low.class_ids, high.class_ids):
+            raise DataError(
+                f"scores of image {image_id!r}: the two alphas have the keys {low.class_ids.tolist()} and "
+                f"{high.class_ids.tolist()}; delete both files and run the stage crf again"
+            )
+        return np.moveaxis(low.planes, 0, -1), np.moveaxis(high.planes, 0, -1)
 
 
 def cell_labels(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -87,13 +94,3 @@ def mean_of_cells(planes: np.ndarray, cell: int = CELL) -> np.ndarray:
     """Mean over cells: float32[H, W, ...] -> float32[H / cell, W / cell, ...]."""
     H, W = planes.shape[:2]
     return planes.reshape(H // cell, cell, W // cell, cell, *planes.shape[2:]).mean((1, 3))
-
-
-def _check_alike(low: Scores, high: Scores, size: tuple[int, int], image_id: str) -> None:
-    same = np.array_equal(low.keys, high.keys)
-    if not same or low.planes.shape[1:] != size or high.planes.shape[1:] != size:
-        raise DataError(
-            f"scores of image {image_id!r}, {size[1]}x{size[0]} pixels: the two alphas have the keys "
-            f"{low.keys.tolist()} and {high.keys.tolist()} and the shapes {low.planes.shape} and "
-            f"{high.planes.shape}; delete both files and run the stage crf again"
-        )

@@ -5,6 +5,8 @@ stored, and masks are drawn in that orientation. Turning only the picture would 
 """
 
 import contextlib
+import functools
+import io
 import os
 import struct
 import zlib
@@ -109,14 +111,36 @@ def _verify(path: str | os.PathLike[str]) -> None:
         picture.verify()
 
 
+@functools.cache
 def voc_palette() -> np.ndarray:
-    """Returns PASCAL VOC's colour of each index, uint8[256, 3]: the index's bits dealt out to R, G and B."""
+    """Returns PASCAL VOC's colour of each index, uint8[256, 3] RGB, read-only.
+
+    The index's bits are dealt out to R, G and B, from the highest bit of the colour down (the colour map of
+    the VOC development kit): 0 is black, 1 (128, 0, 0), 15 (192, 128, 128) and 255 (224, 224, 192).
+    """
     index = np.arange(256)
     colours = np.zeros((256, 3), np.int64)
     for bit in range(8):
         for channel in range(3):
             colours[:, channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
-    return colours.astype(np.uint8)
+    palette = colours.astype(np.uint8)
+    palette.setflags(write=False)
+    return palette
+
+
+def palette_png(labels: np.ndarray) -> bytes:
+    """Returns a label map uint8[H, W] as an 8-bit palette PNG file in VOC's colours.
+
+    Raises:
+        ValueError: the array is of another type or number of axes.
+    """
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise ValueError(f"a label map is uint8[H, W], not {labels.dtype}{list(labels.shape)}")
+    picture = Image.fromarray(labels)
+    picture.putpalette(voc_palette().tobytes())  # makes it a picture of mode P; the pixels stay
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
 
 
 def indices_from_colours(rgb: np.ndarray) -> np.ndarray:

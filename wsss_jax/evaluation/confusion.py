@@ -9,6 +9,7 @@ from typing import Literal, Self, get_args
 
 import numpy as np
 
+from wsss_jax.data.class_maps import ClassMaps, check_maps
 from wsss_jax.errors import DataError
 
 VOID = 255
@@ -71,17 +72,14 @@ def mean_iou(confusion: np.ndarray, absent_classes: AbsentClasses = "zero") -> n
     return (class_iou(confusion) * present).sum(axis=-1) / count
 
 
-def labels_from_scores(
-    scores: np.ndarray, keys: np.ndarray, num_classes: int, *, image_id: str = "?"
-) -> np.ndarray:
-    """Label map of a score stack with a background plane, as the dense CRF writes it.
+def labels_from_scores(maps: ClassMaps, num_classes: int, *, image_id: str = "?") -> np.ndarray:
+    """Label map of scores with a background plane, as the dense CRF writes it.
 
     The label is the argmax over all C + 1 planes, where the planes of absent classes are 0 (so that one of
     them wins wherever every given score is negative), and the first of equal planes wins.
 
     Args:
-      scores: float[K, H, W].
-      keys: int[K], the class of each plane: -1 background, c foreground class c; in any order.
+      maps: float[K, H, W] of int[K], in any order.
       num_classes: C, at most 254.
       image_id: named in errors.
 
@@ -89,11 +87,12 @@ def labels_from_scores(
       uint8[H, W]: 0 background, c + 1 class c.
 
     Raises:
-      DataError: a key is out of range or occurs twice, or a score is not a finite number.
+      DataError: a class is out of range or occurs twice, or a score is not a finite number.
     """
     check_num_classes(num_classes)
-    order = check_planes(scores, keys, -1, num_classes, f"score file of image {image_id!r}")
-    stack, labels = scores[order], keys[order] + 1
+    what = f"score file of image {image_id!r}"
+    class_ids, stack = check_maps(maps, what, background=True, num_classes=num_classes)
+    labels = class_ids + 1
     absent = np.setdiff1d(np.arange(num_classes + 1), labels)
     if absent.size:  # of all absent planes only the first can win an argmax
         place = np.searchsorted(labels, absent[0])
@@ -242,40 +241,3 @@ def check_truth_counts(pixels: np.ndarray, num_classes: int, image_id: str) -> N
             f"mask of image {image_id!r} has the value {value}; with {num_classes} classes values are "
             f"0..{num_classes} and {VOID} (void): check dataset.name and its list of classes"
         )
-
-
-def check_planes(
-    planes: np.ndarray, keys: np.ndarray, lowest: int, num_classes: int, what: str
-) -> np.ndarray:
-    """Checks a stack of class planes.
-
-    Args:
-      planes: float[K, H, W].
-      keys: int[K], the class of each plane.
-      lowest: the lowest key allowed: 0, or -1 where background has a plane; the highest is num_classes - 1.
-      num_classes: C.
-      what: names the stack in errors.
-
-    Returns:
-      intp[K], the order that sorts the keys.
-
-    Raises:
-      DataError: shapes, types, keys or values are unusable.
-    """
-    if planes.ndim != 3 or keys.shape != planes.shape[:1]:
-        raise DataError(
-            f"{what} has keys of shape {keys.shape} for planes of shape {planes.shape}; "
-            "expected (K,) and (K, H, W)"
-        )
-    if not np.issubdtype(planes.dtype, np.floating) or not np.issubdtype(keys.dtype, np.integer):
-        raise DataError(f"{what} has {planes.dtype} planes and {keys.dtype} keys; expected float32 and int32")
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    if ordered.size and (ordered[0] < lowest or ordered[-1] >= num_classes or np.any(np.diff(ordered) == 0)):
-        raise DataError(
-            f"{what} has the keys {keys.tolist()}; "
-            f"expected different classes from {lowest} to {num_classes - 1}"
-        )
-    if not np.isfinite(planes).all():
-        raise DataError(f"{what} holds NaN or infinity; write it again")
-    return order

@@ -14,12 +14,12 @@ from typing import Self
 
 import numpy as np
 
+from wsss_jax.data.class_maps import ClassMaps, check_maps
 from wsss_jax.errors import ConfigError
 from wsss_jax.evaluation.confusion import (
     ImageScore,
     check_mask,
     check_num_classes,
-    check_planes,
     check_truth_counts,
 )
 
@@ -66,28 +66,28 @@ class ThresholdSweep:
         labels = self.num_classes + 1
         self.counts = np.zeros((labels, labels, len(self.thresholds) + 1), np.int64)
 
-    def add(self, cam: np.ndarray, keys: np.ndarray, mask: np.ndarray, *, image_id: str = "?") -> None:
+    def add(self, maps: ClassMaps, mask: np.ndarray, *, image_id: str = "?") -> None:
         """Counts one image.
 
         Args:
-          cam: float32[K, H, W], a plane for each class of the image; with K = 0 all is background.
-          keys: int32[K], 0-based classes, all different, in any order.
+          maps: a plane for each class of the image, in any order; with none all is background.
           mask: uint8[H, W]: 0 background, c + 1 class c, 255 void.
           image_id: named in errors.
 
         Raises:
-          DataError: sizes, types, keys or values are not as above; nothing is counted then.
+          DataError: sizes, types, classes or values are not as above; nothing is counted then.
         """
-        order = check_planes(cam, keys, 0, self.num_classes, f"CAM file of image {image_id!r}")
-        check_mask(mask, cam.shape[1:], image_id)
-        best, plane = _best_plane(cam.astype(np.float32, copy=False), order)
+        what = f"CAM file of image {image_id!r}"
+        class_ids, planes = check_maps(maps, what, num_classes=self.num_classes)
+        check_mask(mask, planes.shape[1:], image_id)
+        best, plane = _best_plane(planes)
         below = np.searchsorted(self._levels, best, side="left")
-        planes, bins = max(len(order), 1), len(self._levels) + 1
-        cells = (mask.astype(np.intp) * planes + plane) * bins + below
+        count, bins = max(len(planes), 1), len(self._levels) + 1
+        cells = (mask.astype(np.intp) * count + plane) * bins + below
         # All 256 mask values get a row: void needs no gather, and a wrong value shows after the count.
-        table = np.bincount(cells.ravel(), minlength=256 * planes * bins).reshape(256, planes, bins)
+        table = np.bincount(cells.ravel(), minlength=256 * count * bins).reshape(256, count, bins)
         check_truth_counts(table.sum(axis=(1, 2)), self.num_classes, image_id)
-        labels = keys[order] + 1 if len(order) else [0]
+        labels = class_ids + 1 if len(class_ids) else [0]
         self.counts[:, labels] += table[: self.num_classes + 1]
         self.images += 1
 
@@ -127,30 +127,24 @@ class ThresholdSweep:
 
 
 def image_score(
-    cam: np.ndarray,
-    keys: np.ndarray,
-    mask: np.ndarray,
-    *,
-    num_classes: int,
-    threshold: float,
-    image_id: str = "?",
+    maps: ClassMaps, mask: np.ndarray, *, num_classes: int, threshold: float, image_id: str = "?"
 ) -> ImageScore | None:
     """The score of one image's CAM at one threshold; None where all of the truth is void.
 
     Args and errors are those of `ThresholdSweep.add`.
     """
     sweep = ThresholdSweep(num_classes=num_classes, thresholds=(threshold,))
-    sweep.add(cam, keys, mask, image_id=image_id)
+    sweep.add(maps, mask, image_id=image_id)
     return ImageScore.of(sweep.confusion()[0])
 
 
-def _best_plane(cam: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Best score of each pixel, float32[H, W], and where its plane comes in `order`; the first wins ties."""
-    plane = np.zeros(cam.shape[1:], np.intp)
-    if len(order) == 0:
-        return np.zeros(plane.shape, np.float32), plane
-    best = cam[order[0]].copy()
-    for i, key in enumerate(order[1:], 1):  # np.argmax over the first axis takes several times as long
-        np.copyto(plane, i, where=cam[key] > best)
-        np.maximum(best, cam[key], out=best)
-    return best, plane
+def _best_plane(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Best score of each pixel, float32[H, W], and of which plane it is; the first wins ties."""
+    place = np.zeros(planes.shape[1:], np.intp)
+    if not len(planes):
+        return np.zeros(place.shape, np.float32), place
+    best = planes[0].copy()
+    for i, plane in enumerate(planes[1:], 1):  # np.argmax over the first axis takes several times as long
+        np.copyto(place, i, where=plane > best)
+        np.maximum(best, plane, out=best)
+    return best, place

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jax.sharding import Mesh
 
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.data.source import Source
 from wsss_jax.data.transforms import rescale
@@ -53,11 +54,10 @@ class InferenceSettings:
 
 
 class Prediction(NamedTuple):
-    """The class activation maps of one picture."""
+    """The class activation maps of one image."""
 
     image_id: str
-    keys: np.ndarray  # int32[K], classes, ascending
-    cam: np.ndarray  # float32[K, H, W], 0..1, at the picture's size
+    maps: ClassMaps  # 0..1, at the image's size
     logits: np.ndarray  # float32[C], mean over scales and flips
 
 
@@ -132,7 +132,8 @@ class Predictor:
         kept = classes >= 0
         if self._settings.class_filter == "predicted":
             kept = logits > 0 if (logits > 0).any() else logits == logits.max()
-        return Prediction(image_id, classes[kept], maps[kept, : size[0], : size[1]].copy(), logits)
+        cam = ClassMaps(classes[kept], maps[kept, : size[0], : size[1]].copy())
+        return Prediction(image_id, cam, logits)
 
 
 def padded_batches(

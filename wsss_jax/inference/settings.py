@@ -17,6 +17,7 @@ def _check(flat: Mapping[str, Any]) -> None:
 
 _SCALES = numbers("one or more numbers greater than 0", lambda values: min(values) > 0)
 _CLASSES = one_of("given", "predicted", "all")
+_STORAGES = one_of("float32", "float16")
 CAM = Section(
     "cam",
     "Class activation maps",
@@ -30,6 +31,7 @@ CAM = Section(
     max_buckets=Setting(8, "Padded image sizes, each a compiled program", POSITIVE),
     export_npy=Setting(False, "Also write the references' pickled {class: map} dictionaries"),
     binarised_npy=Setting(False, "These hold 0 and 255, as SC-CAM's do; see [methods.md](methods.md)"),
+    storage=Setting("float32", "Precision of the files; see [methods.md](methods.md)", _STORAGES),
     heat_maps=Setting(False, "Also draw the maps, `heat/<split>/<id>_<class>.png`"),
 )
 SECTIONS = (CAM,)

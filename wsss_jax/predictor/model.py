@@ -7,6 +7,7 @@ from typing import Any, Self, overload
 import numpy as np
 from PIL import Image
 
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.data.pictures import Picture, upright_rgb
 from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import ConfigError
@@ -142,8 +143,7 @@ class CamModel:
         probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
         return CamResult(
             image=pixels,
-            cam=_enlarge(maps, pixels.shape[:2]),
-            keys=keys,
+            maps=ClassMaps(keys, _enlarge(maps, pixels.shape[:2])),
             classes=tuple(self.classes[key] for key in keys),
             scores={name: float(p) for name, p in zip(self.classes, probabilities, strict=True)},
         )

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from wsss_jax.data.class_maps import ClassMaps, write_maps
+from wsss_jax.data.images import palette_png
 from wsss_jax.errors import ConfigError
-from wsss_jax.files import file_name, write_whole
-from wsss_jax.report.overlay import cam_overlay, label_overlay, palette_png
+from wsss_jax.files import file_name, write_bytes
+from wsss_jax.report.overlay import cam_overlay, label_overlay
 
 THRESHOLD = 0.15
 _PREDICTED_FROM = 0.5
@@ -23,15 +25,13 @@ class CamResult:
 
     Attributes:
       image: uint8[H, W, 3], the picture as it was looked at: upright and RGB.
-      cam: float32[K, H, W], 0..1, a map for each of the chosen classes, in the order of `classes`.
-      keys: int32[K], their 0-based indices, ascending.
+      maps: 0..1, one for each of the chosen classes.
       classes: their K names.
       scores: probability, 0..1, of every class that the network knows, by name.
     """
 
     image: np.ndarray
-    cam: np.ndarray
-    keys: np.ndarray
+    maps: ClassMaps
     classes: tuple[str, ...]
     scores: Mapping[str, float]
 
@@ -43,13 +43,12 @@ class CamResult:
 
     def labels(self, threshold: float = THRESHOLD) -> np.ndarray:
         """uint8[H, W]: the best class's index + 1 where its map exceeds the threshold, else 0."""
-        best = self.keys.astype(np.uint8)[self.cam.argmax(axis=0)] + np.uint8(1)
-        return np.where(self.cam.max(axis=0) > np.float32(threshold), best, np.uint8(0))
+        return self.maps.labels(threshold)
 
     def overlay(self, name: str) -> Image.Image:
         """The map of one class over the picture; ConfigError if it is not one of `classes`."""
         (index,) = class_indices([name], self.classes)
-        return Image.fromarray(cam_overlay(self.image, self.cam[index]))
+        return Image.fromarray(cam_overlay(self.image, self.maps.planes[index]))
 
     def label_overlay(self, threshold: float = THRESHOLD) -> Image.Image:
         """The labels over the picture, in VOC's colours."""
@@ -63,7 +62,7 @@ def write_result(result: CamResult, folder: str | Path, threshold: float = THRES
     files["labels.png"] = palette_png(result.labels(threshold))
     files["overlay.png"] = _png(result.label_overlay(threshold))
     for name, content in files.items():
-        write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write_bytes(folder / name, content)
     return list(files)
 
 
@@ -73,7 +72,7 @@ def write_scores(result: CamResult, path: Path) -> Path:
     Raises:
       RunError: the file cannot be written.
     """
-    write_whole(path, lambda file: np.savez(file, keys=result.keys, cam=result.cam))
+    write_maps(path, result.maps)
     return path
 
 

@@ -7,18 +7,18 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from wsss_jax.data.images import EXTENSIONS, decode_image, header_size
+from wsss_jax.data.class_maps import MOST_CLASSES, SUFFIXES, ClassMaps, ImageMaps, read_maps, write_maps
+from wsss_jax.data.images import EXTENSIONS, decode_image, header_size, palette_png
 from wsss_jax.data.lists import check_id
 from wsss_jax.errors import ConfigError, DataError
-from wsss_jax.files import is_whole, write_whole
+from wsss_jax.files import is_whole, write_bytes
 from wsss_jax.refinement.energies import cam_energies, confident_labels, threshold_energies
 from wsss_jax.refinement.jobs import CamJobs, Refined, Refused
-from wsss_jax.refinement.maps import MOST_CLASSES, SUFFIXES, Maps, check_classes, read_maps
-from wsss_jax.refinement.pseudo import foreground_shares, label_map, palette_png, upsample
+from wsss_jax.refinement.pseudo import foreground_shares
 
 
 class Pair(NamedTuple):
@@ -48,12 +48,10 @@ class Pairs:
         """(H, W) of the picture, from its header."""
         return header_size(self.files[image_id].image, image_id)
 
-    def read(self, image_id: str) -> tuple[np.ndarray, Maps]:
+    def read(self, image_id: str) -> tuple[np.ndarray, ClassMaps]:
         """The picture and its maps; DataError if they cannot be used."""
         image = self.image(image_id)
-        maps = read_maps(self.maps(image_id), image_id, (image.shape[0], image.shape[1]))
-        check_classes(maps, MOST_CLASSES, image_id)
-        return image, maps
+        return image, read_maps(self.maps(image_id), image_id, image.shape[:2])
 
     def maps(self, image_id: str) -> Path:
         """The file with its maps."""
@@ -111,8 +109,7 @@ class ScoreTask:
 
     def labels(self, result: Refined) -> list[np.ndarray]:
         """A label map uint8[H, W] for each exponent: 0 background, class + 1."""
-        values = np.concatenate([[0], result.keys + 1]).astype(np.uint8)
-        return [values[scores.argmax(axis=0)] for scores in result.scores]
+        return [(ids + 1).astype(np.uint8)[planes.argmax(axis=0)] for ids, planes in result.maps]
 
 
 @dataclass(frozen=True)
@@ -133,27 +130,11 @@ class LabelTask:
 
     def labels(self, result: Refined) -> list[np.ndarray]:
         """The label map uint8[H, W]: 0 background, class + 1, 255 where it is not clear."""
-        high, low = result.scores.argmax(axis=1)
-        return [confident_labels(high, low, result.keys)]
+        high, low = (maps.planes.argmax(axis=0) for maps in result.maps)
+        return [confident_labels(high, low, result.maps[0].foreground.class_ids)]
 
 
 Task = ScoreTask | LabelTask
-
-
-class WalkedScores(Protocol):
-    """What a walk gives: `refine.walker.Walked`, which this file, free of JAX, cannot name."""
-
-    @property
-    def image_id(self) -> str:
-        """Of the picture."""
-
-    @property
-    def keys(self) -> np.ndarray:
-        """int32[K + 1], -1 for background first."""
-
-    @property
-    def scores(self) -> np.ndarray:
-        """float32[K + 1, h, w], of cells."""
 
 
 def is_done(task: Task, out: Path, scores: bool, image_id: str) -> bool:
@@ -163,26 +144,18 @@ def is_done(task: Task, out: Path, scores: bool, image_id: str) -> bool:
 
 
 def write_result(task: Task, out: Path, scores: bool, result: Refined) -> None:
-    """Writes the label maps as palette PNGs and, if wanted, the scores before them.
-
-    Scores are as those of the stage `crf`: `keys` int32[K + 1] with -1 for background first, and `scores`
-    float32[K + 1, H, W].
-    """
-    keys = np.concatenate([[-1], result.keys]).astype(np.int32)
+    """Writes the label maps as palette PNGs and, if wanted, the scores, as the stage `crf` does."""
     for i, (folder, labels) in enumerate(zip(task.folders(out), task.labels(result), strict=True)):
         path = folder / f"{result.image_id}.png"
         if scores:
-            arrays = {"keys": keys, "scores": result.scores[i]}
-            write_whole(path.with_name(path.stem + ".npz"), lambda file, a=arrays: np.savez(file, **a))  # type: ignore[misc]
-        content = palette_png(labels)
-        write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+            write_maps(path.with_name(path.stem + ".npz"), result.maps[i])
+        write_bytes(path, palette_png(labels))
 
 
-def write_walked(pairs: Pairs, out: Path, stride: int, level: float, result: WalkedScores) -> None:
+def write_walked(pairs: Pairs, out: Path, stride: int, level: float, result: ImageMaps) -> None:
     """Writes the mask of walked scores: a class where its share against background is above `level`."""
-    planes = upsample(result.scores, stride, pairs.size(result.image_id))
-    content = palette_png(label_map(foreground_shares(planes), result.keys[1:], level))
-    write_whole(out / f"{result.image_id}.png", lambda file: file.write(content))
+    shares = foreground_shares(result.maps, stride, pairs.size(result.image_id))
+    write_bytes(out / f"{result.image_id}.png", palette_png(shares.labels(level)))
 
 
 def _by_id(folder: Path, suffixes: Sequence[str], flag: str) -> dict[str, list[Path]]:

@@ -1,15 +1,16 @@
 """What a CRF is given and gives back, and how pictures become that. Imports no JAX, for workers' sake."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from wsss_jax.data.class_maps import ClassMaps, background_first, read_maps
 from wsss_jax.errors import DataError
 from wsss_jax.refinement import native
-from wsss_jax.refinement.maps import check_classes, read_maps
 from wsss_jax.refinement.settings import CrfSettings
 
 T = TypeVar("T")
@@ -20,16 +21,15 @@ class Job(NamedTuple):
 
     image_id: str
     image: np.ndarray  # uint8[H, W, 3]
-    keys: np.ndarray  # int32[K], 0-based classes, ascending
+    class_ids: np.ndarray  # int32[K], 0-based, ascending
     energies: np.ndarray  # float32[A, K + 1, H, W], A alternatives, background first
 
 
 class Refined(NamedTuple):
-    """Its probabilities."""
+    """Its probabilities, summing to 1 over background and classes: of each alternative."""
 
     image_id: str
-    keys: np.ndarray  # int32[K]
-    scores: np.ndarray  # float32[A, K + 1, H, W], summing to 1 over the labels
+    maps: list[ClassMaps]
 
 
 class Refused(NamedTuple):
@@ -50,24 +50,22 @@ class CamJobs:
       image: uint8[H, W, 3] of an image id.
       path: of an image id, the file with its maps.
       energies: float32[A, K + 1, H, W] of maps float32[K, H, W] with K at least 1.
-      num_classes: keys are below it; None where the number of classes is not known.
+      num_classes: classes are below it.
     """
 
     image: Callable[[str], np.ndarray]
     path: Callable[[str], Path]
     energies: Callable[[np.ndarray], np.ndarray]
-    num_classes: int | None = None
+    num_classes: int
 
     def __call__(self, image_id: str) -> Job:
         """DataError if the picture or its maps cannot be used."""
         image = self.image(image_id)
-        maps = read_maps(self.path(image_id), image_id, (image.shape[0], image.shape[1]))
-        if self.num_classes is not None:
-            check_classes(maps, self.num_classes, image_id)
+        path, size = self.path(image_id), image.shape[:2]
+        class_ids, cam = read_maps(path, image_id, size, num_classes=self.num_classes)
         # Without classes only the number of alternatives counts.
-        cam = maps.cam if len(maps.keys) else np.zeros((1, *image.shape[:2]), np.float32)
-        energies = self.energies(cam)[:, : len(maps.keys) + 1]
-        return Job(image_id, image, maps.keys, energies)
+        energies = self.energies(cam if len(cam) else np.zeros((1, *size), np.float32))
+        return Job(image_id, image, class_ids, energies[:, : len(class_ids) + 1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +92,16 @@ class NativeTask:
     def __call__(self, image_id: str) -> Refined:
         """DataError if the picture or its maps cannot be used."""
         job = self.load(image_id)
-        return without_choice(job) or Refined(
-            job.image_id,
-            job.keys,
-            np.stack([native.mean_field(job.image, planes, self.settings) for planes in job.energies]),
-        )
+        refine = functools.partial(native.mean_field, job.image, settings=self.settings)
+        return without_choice(job) or refined(job, map(refine, job.energies))
+
+
+def refined(job: Job, scores: Iterable[np.ndarray]) -> Refined:
+    """The result of a job from the scores float32[K + 1, H, W] of each alternative."""
+    class_ids = background_first(job.class_ids)
+    return Refined(job.image_id, [ClassMaps(class_ids, planes) for planes in scores])
 
 
 def without_choice(job: Job) -> Refined | None:
     """The result for a picture without classes, which is background throughout; None for others."""
-    if len(job.keys):
-        return None
-    return Refined(job.image_id, job.keys, np.ones_like(job.energies))
+    return None if len(job.class_ids) else refined(job, np.ones_like(job.energies))

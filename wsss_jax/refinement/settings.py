@@ -85,6 +85,7 @@ CRF = Section(
     alphas=Setting((4.0, 32.0), "Background is (1 - max CAM)^alpha; psa's, OC-CSE's 6, 10, 24", _ALPHAS),
     binarised=Setting(False, "It sees maps of 0 and 255, as SC-CAM's does"),
     backend=Setting("auto", "'auto' is pydensecrf on a CPU that has it, else jax", one_of(*BACKENDS)),
+    storage=Setting("float32", "Precision of the scores' files", one_of("float32", "float16")),
     batch_size=Setting(0, "Images per batch; 0: 8 per accelerator, 1 per CPU device", NOT_NEGATIVE),
     max_buckets=Setting(4, "Padded image sizes", POSITIVE),
     workers=Setting(0, "Processes of pydensecrf; 0: one per core", NOT_NEGATIVE),

@@ -11,9 +11,19 @@ from jax.sharding import Mesh
 
 from wsss_jax.data.pool import default_threads, map_ordered
 from wsss_jax.errors import ConfigError
+from wsss_jax.inference.predict import one_behind
 from wsss_jax.refinement import native
 from wsss_jax.refinement.crf import DenseCrf, Indexed
-from wsss_jax.refinement.jobs import Attempt, Job, Load, NativeTask, Refined, Refused, without_choice
+from wsss_jax.refinement.jobs import (
+    Attempt,
+    Job,
+    Load,
+    NativeTask,
+    Refined,
+    Refused,
+    refined,
+    without_choice,
+)
 from wsss_jax.refinement.settings import BACKENDS, CrfSettings
 
 Size = tuple[int, int]  # (height, width) in pixels
@@ -75,30 +85,24 @@ class CrfStream:
             workers = self._settings.workers or default_threads()
             yield from ([result] for result in map_ordered(task, image_ids, workers=workers))
             return
-        running: collections.deque[_Running] = collections.deque()
-        for found in self._groups(load, image_ids, buckets):
-            if not isinstance(found, _Group):
-                yield [found]
-                continue
-            running.append(self._start(found))
-            # The devices sort the newest and iterate the one before while the host takes the oldest.
-            if len(running) > 1:
-                self._go_on(running[-2])
-            if len(running) > 2:
-                yield _collect(running.popleft())
-        for item in running:
-            self._go_on(item)
-            yield _collect(item)
+        done: list[Refined | Refused] = []
+        groups = self._groups(load, image_ids, buckets, done)
+        # The devices sort the newest and iterate the one before while the host takes the oldest.
+        indexed = one_behind(map(self._index, groups))
+        for group, scores in one_behind(map(self._solve, indexed)):
+            yield [*done, *_collect(group, scores)]
+            done.clear()
+        yield done
 
     def _groups(
-        self, load: Load, image_ids: Sequence[str], buckets: Sequence[Size]
-    ) -> Iterator["_Group | Refined | Refused"]:
-        """Gathers pictures of the same padded size and number of labels."""
+        self, load: Load, image_ids: Sequence[str], buckets: Sequence[Size], done: list[Refined | Refused]
+    ) -> Iterator["_Group"]:
+        """Gathers images of the same padded size and number of labels; those without a choice are `done`."""
         waiting: dict[tuple[Size, int], list[Job]] = collections.defaultdict(list)
         for job in map_ordered(Attempt(load), image_ids, threads=self._settings.threads):
-            done = job if isinstance(job, Refused) else without_choice(job)
-            if done is not None:
-                yield done
+            without = job if isinstance(job, Refused) else without_choice(job)
+            if without is not None:
+                done.append(without)
                 continue
             assert isinstance(job, Job)
             shape = (_bucket(job, buckets), label_slots(job.energies.shape[1]))
@@ -115,7 +119,8 @@ class CrfStream:
         fitting = wanted * _USUAL_AREA // (bucket[0] * bucket[1])
         return -(-max(1, min(wanted, fitting)) // devices) * devices
 
-    def _start(self, group: "_Group") -> "_Running":
+    def _index(self, group: "_Group") -> tuple["_Group", np.ndarray, Indexed]:
+        """Starts the sorting of a group's pixels."""
         rows, (H, W) = self._rows(group.bucket), group.bucket
         images = np.zeros((rows, H, W, 3), np.uint8)
         sizes = np.ones((rows, 2), np.int32)
@@ -126,11 +131,12 @@ class CrfStream:
             images[i, :h, :w] = job.image
             energies[i, :, : job.energies.shape[1], :h, :w] = job.energies
             energies[i, :, job.energies.shape[1] :] = np.inf
-        return _Running(group.jobs, energies, self.program.index(images, sizes))
+        return group, energies, self.program.index(images, sizes)
 
-    def _go_on(self, item: "_Running") -> None:
-        if item.solved is None:
-            item.solved = self.program.solve(item.indexed, item.energies)
+    def _solve(self, item: tuple["_Group", np.ndarray, Indexed]) -> tuple["_Group", Any]:
+        """Starts its iterations."""
+        group, energies, indexed = item
+        return group, self.program.solve(indexed, energies)
 
 
 def choose_backend(backend: str) -> str:
@@ -155,16 +161,6 @@ class _Group(NamedTuple):
     jobs: list[Job]
 
 
-@dataclass
-class _Running:
-    """A batch on its way through the devices."""
-
-    jobs: list[Job]
-    energies: np.ndarray
-    indexed: Indexed
-    solved: Any = None
-
-
 def _bucket(job: Job, buckets: Sequence[Size]) -> Size:
     """The smallest padded size that holds a picture, else its own."""
     height, width = job.image.shape[:2]
@@ -172,10 +168,7 @@ def _bucket(job: Job, buckets: Sequence[Size]) -> Size:
     return min(fitting, key=lambda size: size[0] * size[1], default=(height, width))
 
 
-def _collect(item: _Running) -> list[Refined | Refused]:
-    scores = np.asarray(item.solved)
-    results: list[Refined | Refused] = []
-    for job, planes in zip(item.jobs, scores, strict=False):  # further rows are empty
+def _collect(group: _Group, scores: Any) -> Iterator[Refined]:
+    for job, planes in zip(group.jobs, np.asarray(scores), strict=False):  # further rows are empty
         labels, h, w = job.energies.shape[1:]
-        results.append(Refined(job.image_id, job.keys, planes[:, :labels, :h, :w].copy()))
-    return results
+        yield refined(job, planes[:, :labels, :h, :w].copy())

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from wsss_jax.data.class_maps import ClassMaps, ImageMaps
 from wsss_jax.data.pool import map_ordered
-from wsss_jax.inference.predict import InferenceSettings, PlannedBatch
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, one_behind
 from wsss_jax.method import Variables
 from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.normalise import normalise_images
@@ -20,20 +21,11 @@ from wsss_jax.sharding import replicated, split
 
 
 class WalkInput(NamedTuple):
-    """A picture and what is to be carried over it."""
+    """An image and what is to be carried over it."""
 
     image_id: str
     image: np.ndarray  # uint8[H, W, 3]
-    keys: np.ndarray  # int32[K + 1]: -1 for background, then the classes, counted from 0
-    seeds: np.ndarray  # float32[K + 1, ceil(H / 8), ceil(W / 8)]
-
-
-class Walked(NamedTuple):
-    """The scores after the walk."""
-
-    image_id: str
-    keys: np.ndarray  # int32[K + 1]
-    scores: np.ndarray  # float32[K + 1, ceil(H / 8), ceil(W / 8)]
+    seeds: ClassMaps  # background first, [K + 1, ceil(H / 8), ceil(W / 8)]
 
 
 class _Running(NamedTuple):
@@ -63,8 +55,8 @@ class Walker:
         batches: Sequence[PlannedBatch],
         load: Callable[[str], WalkInput | Refused],
         threads: int,
-    ) -> Iterator[list[Walked | Refused]]:
-        """Yields the walked scores of each batch, in order.
+    ) -> Iterator[list[ImageMaps | Refused]]:
+        """Yields the propagated scores of each batch, in order, of the seeds' shape.
 
         Args:
           variables: of the network.
@@ -75,31 +67,28 @@ class Walker:
         variables = jax.device_put(variables, replicated(self._mesh))
         flat = [image_id for batch in batches for image_id in batch.image_ids]
         inputs = map_ordered(load, flat, threads=threads)
-        running: list[_Running] = []
-        for batch in batches:
-            items = list(itertools.islice(inputs, len(batch.image_ids)))
-            running.append(_Running(items, self._start(variables, items, batch.bucket)))
-            if len(running) > 1:  # the devices compute the newest while the host takes the one before
-                yield _collect(running.pop(0))
-        yield from map(_collect, running)
+        groups = (list(itertools.islice(inputs, len(batch.image_ids))) for batch in batches)
+        started = (self._start(variables, *each) for each in zip(groups, batches, strict=True))
+        yield from map(_collect, one_behind(started))
 
     def _start(
-        self, variables: Variables, items: Sequence[WalkInput | Refused], bucket: tuple[int, int]
-    ) -> jax.Array:
+        self, variables: Variables, items: Sequence[WalkInput | Refused], batch: PlannedBatch
+    ) -> _Running:
+        bucket = batch.bucket
         readable = [item if isinstance(item, WalkInput) else None for item in items]
         rows = self._plan.rows(bucket, self._mesh.size)
         images, sizes = np.zeros((rows, *bucket, 3), np.uint8), np.ones((rows, 2), np.int32)
-        planes = _power_of_two(max((len(item.keys) for item in readable if item), default=1))
+        planes = _power_of_two(max((len(item.seeds.planes) for item in readable if item), default=1))
         h, w = (-(-n // STRIDE) for n in bucket)
         seeds = np.zeros((rows, planes, h, w), np.float32)
         for i, item in enumerate(readable):
             if item is not None:
                 H, W = sizes[i] = item.image.shape[:2]
                 images[i, :H, :W] = item.image
-                count, rows, columns = item.seeds.shape
-                seeds[i, :count, :rows, :columns] = item.seeds
+                count, rows, columns = item.seeds.planes.shape
+                seeds[i, :count, :rows, :columns] = item.seeds.planes
         images, sizes, seeds = jax.device_put((images, sizes, seeds), split(self._mesh))
-        return self._walk(seeds, self._affinities(variables, images, sizes))
+        return _Running(items, self._walk(seeds, self._affinities(variables, images, sizes)))
 
     def _half(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> jax.Array:
         """Affinities, in the layout of `ops.stencil`, of uint8[B, H, W, 3] pictures."""
@@ -110,17 +99,17 @@ class Walker:
         return psa_affinities(features, cells, self._radius)
 
 
-def _collect(batch: _Running) -> list[Walked | Refused]:
+def _collect(batch: _Running) -> list[ImageMaps | Refused]:
     scores = np.asarray(batch.scores)
     return [
-        item if isinstance(item, Refused) else Walked(item.image_id, item.keys, _valid(item, scores[i]))
-        for i, item in enumerate(batch.items)
+        item if isinstance(item, Refused) else _walked(item, scores[i]) for i, item in enumerate(batch.items)
     ]
 
 
-def _valid(item: WalkInput, scores: np.ndarray) -> np.ndarray:
-    count, h, w = item.seeds.shape
-    return scores[:count, :h, :w].copy()
+def _walked(item: WalkInput, scores: np.ndarray) -> ImageMaps:
+    class_ids, seeds = item.seeds
+    count, h, w = seeds.shape
+    return ImageMaps(item.image_id, ClassMaps(class_ids, scores[:count, :h, :w].copy()))
 
 
 def _power_of_two(n: int) -> int:

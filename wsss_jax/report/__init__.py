@@ -9,9 +9,8 @@ from wsss_jax.report.contents import (
     Series,
     select_gallery,
 )
-from wsss_jax.report.overlay import cam_overlay, label_overlay, palette_png
+from wsss_jax.report.overlay import cam_overlay, heat_scale, label_overlay
 from wsss_jax.report.page import write_report
-from wsss_jax.report.palette import heat_scale, voc_palette
 from wsss_jax.report.sheet import contact_sheet
 
 __all__ = [
@@ -25,8 +24,6 @@ __all__ = [
     "contact_sheet",
     "heat_scale",
     "label_overlay",
-    "palette_png",
     "select_gallery",
-    "voc_palette",
     "write_report",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from wsss_jax.data.class_maps import ClassMaps, check_maps
 from wsss_jax.evaluation import ImageScore
 
 MAX_RESULTS = 4  # as many as there are colours that stay apart on both schemes
@@ -50,14 +51,12 @@ class GalleryCam:
     """A CAM of one picture.
 
     Attributes:
-      keys: int32[K], 0-based classes.
-      cam: float32[K, H, W] at the picture's size, 0..1.
+      maps: at the picture's size, 0..1.
       score: of this picture alone (`wsss_jax.evaluation.image_score`), by which the gallery is sorted; None
         where there is no ground truth.
     """
 
-    keys: np.ndarray
-    cam: np.ndarray
+    maps: ClassMaps
     score: ImageScore | None = None
 
 
@@ -87,11 +86,7 @@ class GalleryItem:
         for name, labels in self.labels.items():
             check_labels(labels, size, f"label map {name!r} of {self.image_id!r}")
         for name, cam in self.cams.items():
-            if cam.cam.shape != (len(cam.keys), *size):
-                raise ValueError(
-                    f"CAM {name!r} of {self.image_id!r} has shape {cam.cam.shape} for {len(cam.keys)} keys "
-                    f"and a picture of size {size}"
-                )
+            check_maps(cam.maps, f"CAM {name!r} of {self.image_id!r}", size=size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,9 +168,9 @@ class ReportData:
                     f"0..{len(self.classes)}"
                 )
         for name, cam in item.cams.items():
-            if len(cam.keys) and not 0 <= np.min(cam.keys) <= np.max(cam.keys) < len(self.classes):
+            if max(cam.maps.class_ids, default=0) >= len(self.classes):
                 raise ValueError(
-                    f"CAM {name!r} of {item.image_id!r}: keys outside 0..{len(self.classes) - 1}"
+                    f"CAM {name!r} of {item.image_id!r}: classes outside 0..{len(self.classes) - 1}"
                 )
 
 

@@ -7,10 +7,12 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from wsss_jax.data.class_maps import ClassMaps
+from wsss_jax.data.images import palette_png
 from wsss_jax.evaluation import ImageScore, image_label_score
 from wsss_jax.report import embed
-from wsss_jax.report.contents import GalleryCam, GalleryItem, ReportData
-from wsss_jax.report.overlay import cam_overlay, palette_png
+from wsss_jax.report.contents import GalleryItem, ReportData
+from wsss_jax.report.overlay import cam_overlay
 
 MAX_SIDE = 384  # pixels; shown at half of it until clicked, and keeps a report of 24 pictures at a few MB
 MAX_OVERLAYS = 6  # CAM overlays per picture and result; the classes with the highest scores
@@ -34,14 +36,13 @@ class ScoreMaps:
         return np.where(self.best > 255 * threshold, self.labels, 0).astype(np.uint8)
 
 
-def score_maps(cam: GalleryCam, size: tuple[int, int]) -> ScoreMaps:
+def score_maps(maps: ClassMaps, size: tuple[int, int]) -> ScoreMaps:
     """Best-score and label map of a CAM at size (h, w); scores are clipped to 0..1."""
-    order = np.argsort(cam.keys)
-    if not len(order):
+    if not len(maps.class_ids):
         return ScoreMaps(best=np.zeros(size, np.uint8), labels=np.zeros(size, np.uint8))
-    planes = np.stack([np.clip(_resize_scores(cam.cam[i], size), 0, 1) for i in order])
+    planes = np.stack([np.clip(_resize_scores(plane, size), 0, 1) for plane in maps.planes])
     best = np.round(255 * planes.max(axis=0)).astype(np.uint8)
-    labels = (np.asarray(cam.keys)[order] + 1).astype(np.uint8)[planes.argmax(axis=0)]
+    labels = (maps.class_ids + 1).astype(np.uint8)[planes.argmax(axis=0)]
     return ScoreMaps(best=best, labels=labels)
 
 
@@ -66,7 +67,7 @@ def shown_labels(report: ReportData) -> list[int]:
             if label_map is not None:
                 labels.update(np.unique(label_map).tolist())
         for cam in item.cams.values():
-            labels.update((np.asarray(cam.keys) + 1).tolist())
+            labels.update((cam.maps.class_ids + 1).tolist())
     return sorted(labels - {0, 255})
 
 
@@ -110,7 +111,7 @@ def _card(picture: _Picture, results: Sequence[str]) -> str:
             groups.append(_group(index, name, score, shown, css_class="one"))
         if name in item.cams:
             score = item.cams[name].score
-            groups.append(_group(index, name, score, *_cam_figures(picture, item.cams[name], name)))
+            groups.append(_group(index, name, score, *_cam_figures(picture, item.cams[name].maps, name)))
         mious.append(_number(None if score is None else score.miou))
         foregrounds.append(_number(None if score is None else score.foreground))
     return (
@@ -152,7 +153,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.6f}"
 
 
-def _cam_figures(picture: _Picture, cam: GalleryCam, result: str) -> tuple[str, str]:
+def _cam_figures(picture: _Picture, cam: ClassMaps, result: str) -> tuple[str, str]:
     """The label map that follows the slider, overlays of the strongest classes, and a note on the others."""
     maps, (height, width) = score_maps(cam, picture.size), picture.size
     text = f"label map of {picture.item.image_id} by {result} at the slider's threshold"
@@ -163,19 +164,18 @@ def _cam_figures(picture: _Picture, cam: GalleryCam, result: str) -> tuple[str, 
     )
     figures = [embed.figure(canvas, "labels at the threshold")]
     for i in _strongest(cam):
-        name = picture.classes[int(cam.keys[i])]
-        overlay = _jpeg(cam_overlay(picture.image, _resize_scores(cam.cam[i], picture.size)))
+        name = picture.classes[int(cam.class_ids[i])]
+        overlay = _jpeg(cam_overlay(picture.image, _resize_scores(cam.planes[i], picture.size)))
         shown = embed.img(overlay, picture.size, escape(f"CAM of {name} by {result}"))
         figures.append(embed.figure(shown, f"CAM: {escape(name)}"))
-    hidden = len(cam.keys) - MAX_OVERLAYS
+    hidden = len(cam.class_ids) - MAX_OVERLAYS
     note = f'<p class="note">{hidden} weaker CAMs are not shown.</p>' if hidden > 0 else ""
     return "".join(figures), note
 
 
-def _strongest(cam: GalleryCam) -> list[int]:
+def _strongest(cam: ClassMaps) -> list[int]:
     """Positions of the at most MAX_OVERLAYS planes with the highest peaks, in the order of their classes."""
-    peaks = sorted(range(len(cam.keys)), key=lambda i: -float(cam.cam[i].max()))[:MAX_OVERLAYS]
-    return sorted(peaks, key=lambda i: int(cam.keys[i]))
+    return sorted(np.argsort(-cam.planes.max(axis=(1, 2)), kind="stable")[:MAX_OVERLAYS].tolist())
 
 
 def _resize_scores(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

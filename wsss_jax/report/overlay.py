@@ -1,13 +1,27 @@
-"""Pictures of scores and labels: heat overlays, label overlays and palette PNG files."""
+"""Pictures of scores and labels: heat overlays and label overlays."""
 
-import io
+import functools
 
 import numpy as np
-from PIL import Image
 
-from wsss_jax.report.palette import heat_scale, voc_palette
+from wsss_jax.data.images import voc_palette
 
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
+
+# Dark violet over red to pale yellow, brightness rising evenly, so that the map also reads in greyscale.
+_HEAT_ANCHORS = np.array(
+    [
+        (8, 6, 36),
+        (54, 14, 92),
+        (112, 26, 110),
+        (170, 44, 96),
+        (219, 80, 62),
+        (246, 136, 24),
+        (252, 199, 62),
+        (252, 250, 170),
+    ],
+    np.float64,
+)
 
 
 def cam_overlay(image: np.ndarray, cam: np.ndarray, *, opacity: float = 0.8) -> np.ndarray:
@@ -55,15 +69,15 @@ def label_overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.6
     return np.round(blend).astype(np.uint8)
 
 
-def palette_png(labels: np.ndarray) -> bytes:
-    """A label map uint8[H, W] as an 8-bit palette PNG file with the VOC palette."""
-    if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise ValueError(f"a label map is uint8[H, W], not {labels.dtype}{list(labels.shape)}")
-    picture = Image.fromarray(labels)
-    picture.putpalette(voc_palette().tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+@functools.cache
+def heat_scale() -> np.ndarray:
+    """A sequential scale of colours for scores, uint8[256, 3] RGB, read-only: entry 255 is score 1."""
+    position = np.linspace(0, 1, 256)
+    anchors = np.linspace(0, 1, len(_HEAT_ANCHORS))
+    channels = [np.interp(position, anchors, _HEAT_ANCHORS[:, channel]) for channel in range(3)]
+    scale = np.round(np.stack(channels, axis=1)).astype(np.uint8)
+    scale.setflags(write=False)
+    return scale
 
 
 def _check(image: np.ndarray, plane: np.ndarray, opacity: float) -> None:

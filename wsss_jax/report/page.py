@@ -10,10 +10,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from wsss_jax.files import write_whole
+from wsss_jax.data.images import voc_palette
+from wsss_jax.files import write_bytes
 from wsss_jax.report import figures, gallery, sections
 from wsss_jax.report.contents import ReportData, Result
-from wsss_jax.report.palette import voc_palette
 from wsss_jax.report.table import stage_row
 
 _DEFAULT_THRESHOLDS = tuple(i / 100 for i in range(100))  # the slider's, where no result has a curve
@@ -38,7 +38,7 @@ def write_report(path: str | Path, report: ReportData) -> None:
       RunError: the file cannot be written; an older one stays as it was.
     """
     content = render(report).encode("utf-8")
-    write_whole(path, lambda file: file.write(content))
+    write_bytes(path, content)
 
 
 def render(report: ReportData) -> str:

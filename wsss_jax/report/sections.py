@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from wsss_jax.data.images import voc_palette
 from wsss_jax.evaluation import trained_on
 from wsss_jax.report.charts import Line, Mark, line_chart
 from wsss_jax.report.contents import ReportData, Result, Series
-from wsss_jax.report.palette import voc_palette
 
 # Each chart is drawn for a laptop, a tablet and a phone, so that its text keeps its size; the style sheet
 # shows the one that fits.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from wsss_jax.errors import RunError
 from wsss_jax.runs.checks import Checked
@@ -40,23 +41,28 @@ def checkpoint_bytes(folder: Path, network: object) -> int:
 
 
 def map_bytes(
-    run: Run, facts: Mapping[str, Facts], path: Callable[[str], Path], background: bool = True
+    run: Run,
+    facts: Mapping[str, Facts],
+    path: Callable[[str], Path],
+    background: bool = True,
+    storage: str = "float32",
 ) -> int:
-    """Of float32 planes, one for each class of an image and for background, that are not in their files yet.
+    """Of planes, one for each class of an image and for background, that are not in their files yet.
 
     Args:
       run: whose `cam.class_filter` says which classes; of those that a classifier will find, two are a guess.
       facts: about the images.
       path: of an image's file.
       background: whether it has a plane.
+      storage: of the planes, a type of floats.
     """
     every = len(run.source.classes) if run.config.cam.class_filter == "all" else None
     total = 0
     for image_id, fact in facts.items():
         classes = fact.classes if every is None else every
         planes = (_GUESS if classes is None else classes) + background
-        total += planes * math.prod(fact.size) * _FLOAT * (not path(image_id).exists())
-    return total
+        total += planes * math.prod(fact.size) * (not path(image_id).exists())
+    return total * np.dtype(storage).itemsize
 
 
 def check_space(run: Run, wanted: Mapping[str, int]) -> None:

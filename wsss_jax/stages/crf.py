@@ -10,11 +10,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from wsss_jax.data.class_maps import ClassMaps, read_maps, write_maps
 from wsss_jax.data.lists import split_name
-from wsss_jax.data.score_files import Scores, read_scores
 from wsss_jax.errors import DataError, RunError
 from wsss_jax.evaluation import ConfusionMatrix, labels_from_scores, summarise_labels
-from wsss_jax.files import is_whole, write_whole
+from wsss_jax.files import is_whole
 from wsss_jax.inference.buckets import Size, plan_buckets
 from wsss_jax.refinement import native
 from wsss_jax.refinement.energies import binarised_energies, cam_energies
@@ -23,13 +23,13 @@ from wsss_jax.refinement.settings import CrfSettings
 from wsss_jax.refinement.stream import CrfStream, StreamSettings
 from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, Facts, Run, Stage, require, require_cams
 from wsss_jax.runs.layout import alpha_name
+from wsss_jax.runs.provenance import read_provenance, record_provenance
 from wsss_jax.runs.scored import CRF as CRF_LABELS
 from wsss_jax.runs.scored import Scored
 from wsss_jax.runs.space import map_bytes
 from wsss_jax.settings import made_of
 from wsss_jax.stages.batches import write_results
 from wsss_jax.stages.evaluate import provenance, with_masks, write_metrics
-from wsss_jax.stages.infer import made_with, record_in
 from wsss_jax.stages.refused import refusal, without_refused
 
 
@@ -101,12 +101,14 @@ def _energies(config: ConfigDict) -> Callable[..., np.ndarray]:
 
 def _record(run: Run, split: str) -> None:
     """Says beside the scores which CAMs and settings they were made with, or checks it."""
-    cams, kernels = made_with(require_cams(run).parent), crf_settings(run.config).describe()
+    cams, kernels = read_provenance(require_cams(run).parent), crf_settings(run.config).describe()
     if run.config.crf.binarised:
         kernels += ", of maps of 0 and 255"
+    if run.config.crf.storage != "float32":
+        kernels += f", stored as {run.config.crf.storage}"
     for alpha in run.config.crf.alphas:
         settings = {**cams, "crf": f"alpha {alpha:g}, {kernels}"}
-        record_in(run.layout.crfs(split, alpha), settings, "CRF scores")
+        record_provenance(run.layout.crfs(split, alpha), settings, "CRF scores")
 
 
 def _is_done(run: Run, split: str, alpha: float, image_id: str) -> bool:
@@ -123,10 +125,14 @@ def _buckets(run: Run, ids: Sequence[str]) -> list[Size]:
 
 
 def _write(run: Run, split: str, alphas: Sequence[float], result: Refined) -> None:
-    keys = np.concatenate([[-1], result.keys]).astype(np.int32)
-    for alpha, scores in zip(alphas, result.scores, strict=True):
-        path = run.layout.crf(split, alpha, result.image_id)
-        write_whole(path, lambda file, scores=scores: np.savez(file, keys=keys, scores=scores))  # type: ignore[misc]
+    for alpha, maps in zip(alphas, result.maps, strict=True):
+        write_maps(run.layout.crf(split, alpha, result.image_id), maps, run.config.crf.storage)
+
+
+def _read(run: Run, image_id: str, size: tuple[int, ...], alpha: float) -> ClassMaps:
+    """What a CRF has made of an image's CAMs; DataError if it cannot be used."""
+    path = run.layout.crf(run.config.dataset.infer_split, alpha, image_id)
+    return read_maps(path, image_id, size, background=True, stage="crf")
 
 
 def _evaluate(run: Run, alpha: float) -> None:
@@ -134,12 +140,8 @@ def _evaluate(run: Run, alpha: float) -> None:
     settings_file = run.layout.crfs(split, alpha) / "settings.json"
     require(settings_file, f"CRF scores at alpha {alpha:g}", "crf")
     confusion = ConfusionMatrix(num_classes=len(run.source.classes))
-
-    def read(run: Run, image_id: str) -> Scores:
-        return read_scores(run.layout.crf(split, alpha, image_id), image_id, "crf")
-
-    for image_id, scores, mask in with_masks(run, stage, read):
-        labels = labels_from_scores(scores.planes, scores.keys, confusion.num_classes, image_id=image_id)
+    for image_id, scores, mask in with_masks(run, stage, functools.partial(_read, alpha=alpha)):
+        labels = labels_from_scores(scores, confusion.num_classes, image_id=image_id)
         confusion.add(labels, mask, image_id=image_id)
     made = provenance(run, stage, settings_file)
     absent = run.config.eval.absent_classes
@@ -154,7 +156,8 @@ def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
     """Bytes of the scores that are not there yet."""
     split, total = run.config.dataset.infer_split, 0
     for alpha in run.config.crf.alphas:
-        total += map_bytes(run, facts, functools.partial(run.layout.crf, split, alpha))
+        path = functools.partial(run.layout.crf, split, alpha)
+        total += map_bytes(run, facts, path, storage=run.config.crf.storage)
     return {"CRF scores": total}
 
 
@@ -176,9 +179,8 @@ def scored(run: Run, name: str, metrics: dict[str, Any]) -> Scored | None:
 
 
 def _labels(run: Run, alpha: float, image_id: str) -> np.ndarray:
-    path = run.layout.crf(run.config.dataset.infer_split, alpha, image_id)
-    keys, planes = read_scores(path, image_id, "crf")
-    return labels_from_scores(planes, keys, len(run.source.classes), image_id=image_id)
+    scores = _read(run, image_id, run.source.size(image_id), alpha)
+    return labels_from_scores(scores, len(run.source.classes), image_id=image_id)
 
 
 CRF = Stage(

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wsss_jax.data.arrays import DAMAGE, read_npz
+from wsss_jax.data.class_maps import ClassMaps, read_maps
 from wsss_jax.data.lists import sha256
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import ConfigError, DataError, RunError
@@ -18,20 +18,21 @@ from wsss_jax.files import read_json, write_json
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
 from wsss_jax.report import GalleryCam
-from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, Run, Stage, require, require_cams
+from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, Run, Stage, require_cams
+from wsss_jax.runs.provenance import read_provenance
 from wsss_jax.runs.scored import OWN, Scored
 
 Found = TypeVar("Found")
-Cam = tuple[np.ndarray, np.ndarray]  # keys int32[K], cam float32[K, H, W]
+Size = tuple[int, ...]  # (H, W)
 
 
 def eval_cam(run: Run) -> None:
     """Evaluates `dataset.eval_split`, which must lie within `dataset.infer_split`, and writes its metrics."""
-    sweep_split(run, "eval_cam", "eval", require_cams(run), _read)
+    sweep_split(run, "eval_cam", "eval", require_cams(run), read_cams)
 
 
 def sweep_split(
-    run: Run, stage: str, section: str, settings_file: Path, read: Callable[[Run, str], Cam]
+    run: Run, stage: str, section: str, settings_file: Path, read: Callable[[Run, str, Size], ClassMaps]
 ) -> None:
     """Scores maps at all background thresholds in one pass over `dataset.eval_split`, and writes the metrics.
 
@@ -40,11 +41,11 @@ def sweep_split(
       stage: the metrics' name.
       section: of the configuration, with `thresholds`, `fixed_threshold` and `threshold_from`.
       settings_file: what the maps were made with.
-      read: gives an image's maps; called from several threads.
+      read: gives the maps of an image of a size; called from several threads.
     """
     sweep, settings = new_sweep(run, section), run.config[section]
-    for image_id, (keys, cam), mask in with_masks(run, stage, read):
-        sweep.add(cam, keys, mask, image_id=image_id)
+    for image_id, maps, mask in with_masks(run, stage, read):
+        sweep.add(maps, mask, image_id=image_id)
     metrics = summarise(
         sweep,
         settings.fixed_threshold,
@@ -56,7 +57,7 @@ def sweep_split(
 
 
 def with_masks(
-    run: Run, stage: str, read: Callable[[Run, str], Found]
+    run: Run, stage: str, read: Callable[[Run, str, Size], Found]
 ) -> Iterator[tuple[str, Found, np.ndarray]]:
     """Each image of `dataset.eval_split`, what `read` gives of it, and its mask uint8[H, W].
 
@@ -66,7 +67,8 @@ def with_masks(
     line = Progress(stage, len(ids))
 
     def pair(image_id: str) -> tuple[Found, np.ndarray]:
-        return read(run, image_id), read_mask(run, image_id)
+        mask = read_mask(run, image_id)
+        return read(run, image_id, mask.shape), mask
 
     pairs = map_ordered(pair, ids, threads=run.config.loader.threads)
     for done, (image_id, (found, mask)) in enumerate(zip(ids, pairs, strict=True), start=1):
@@ -80,7 +82,7 @@ def provenance(run: Run, stage: str, settings_file: Path) -> dict[str, Any]:
     """What was evaluated: the settings that the results were made with, the images and the classes."""
     split = run.config.dataset.eval_split
     return {
-        **read_json(settings_file, f"delete {settings_file.parent} and run the stage that makes it again"),
+        **read_provenance(settings_file.parent),
         "stage": stage,
         "split": split,
         "list_sha256": sha256(run.ids(split)),
@@ -112,18 +114,10 @@ def read_mask(run: Run, image_id: str) -> np.ndarray:
     return mask
 
 
-def read_cam(path: Path, image_id: str, stage: str = "infer_cam") -> Cam:
-    """Reads a CAM file; RunError, which names the stage that makes it, if it is missing or damaged."""
-    require(path, f"CAMs of image {image_id!r}", stage)
-    try:
-        keys, cam = read_npz(path, "keys", "cam")
-    except DAMAGE as error:
-        raise RunError(f"{path}: damaged; delete it and run the stage {stage} again") from error
-    return keys, cam
-
-
-def _read(run: Run, image_id: str) -> Cam:
-    return read_cam(run.layout.cam(run.config.dataset.infer_split, image_id), image_id)
+def read_cams(run: Run, image_id: str, size: Size) -> ClassMaps:
+    """The CAMs of an image of a size; DataError if they are missing or cannot be used."""
+    path = run.layout.cam(run.config.dataset.infer_split, image_id)
+    return read_maps(path, image_id, size, num_classes=len(run.source.classes), stage="infer_cam")
 
 
 def other_metrics(key: str, path: str) -> dict[str, Any] | None:
@@ -151,16 +145,16 @@ def scored(run: Run, name: str, metrics: dict[str, Any]) -> Scored:
 
 def _shown(run: Run, metrics: dict[str, Any], image_id: str) -> GalleryCam:
     """A CAM and its score at the fixed threshold."""
-    keys, cam = _read(run, image_id)
+    mask = read_mask(run, image_id)
+    maps = read_cams(run, image_id, mask.shape)
     score = image_score(
-        cam,
-        keys,
-        read_mask(run, image_id),
+        maps,
+        mask,
         num_classes=len(run.source.classes),
         threshold=metrics["fixed"]["threshold"],
         image_id=image_id,
     )
-    return GalleryCam(keys=keys, cam=cam, score=score)
+    return GalleryCam(maps=maps, score=score)
 
 
 EVAL_CAM = Stage(

@@ -1,44 +1,25 @@
 """Stage `infer_cam`: class activation maps of a split, one file per picture."""
 
 import functools
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
 from wsss_jax.config import flatten
+from wsss_jax.data.class_maps import ClassMaps, write_maps, write_npy
 from wsss_jax.data.lists import sha256, split_name
-from wsss_jax.errors import RunError
-from wsss_jax.files import is_whole, read_json, write_json, write_whole
+from wsss_jax.files import is_whole, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Predictor, plan_batches
 from wsss_jax.refinement.energies import binarised
 from wsss_jax.report.overlay import cam_overlay
 from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, given_classes
-from wsss_jax.runs.layout import holds_results
+from wsss_jax.runs.provenance import record_provenance
 from wsss_jax.runs.space import map_bytes
 from wsss_jax.stages.batches import write_batches
 from wsss_jax.stages.networks import result_variables
-
-
-class CamResult(Protocol):
-    """What is written of a picture: `Prediction`s and InferCam's `Response`s are such."""
-
-    @property
-    def image_id(self) -> str:
-        """Of the picture."""
-
-    @property
-    def keys(self) -> np.ndarray:
-        """int32[K], classes."""
-
-    @property
-    def cam(self) -> np.ndarray:
-        """float32[K, H, W], 0..1."""
 
 
 def infer_cam(run: Run) -> None:
@@ -51,7 +32,9 @@ def infer_cam(run: Run) -> None:
     split = split_name(run.config.dataset.infer_split)
     variables, weights = result_variables(run)
     settings = inference_settings(run.config)
-    record_settings(run, cam_settings(run, ids, weights))
+    record_provenance(
+        run.layout.cams(run.config.dataset.infer_split), cam_provenance(run, ids, weights), "CAMs"
+    )
     batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
     batches = batches[jax.process_index() :: jax.process_count()]
     todo = [batch for batch in batches if not _done(run, batch)]
@@ -62,7 +45,8 @@ def infer_cam(run: Run) -> None:
         return run.say(f"infer_cam {split}: done already")
     predictor = Predictor(run.method, run.local_mesh, settings)
     predictions = predictor.predict(variables, run.source, todo, wanted_classes(run, ids))
-    rate = write_batches("infer_cam", batches, todo, predictions, functools.partial(write_cam, run))
+    write = functools.partial(write_cam, run)
+    rate = write_batches("infer_cam", batches, todo, predictions, lambda p: write(p.image_id, p.maps))
     run.say(f"infer_cam {split}: {rate:.1f} images/s, {predictor.program.compiled} compiled program(s)")
 
 
@@ -84,8 +68,8 @@ def wanted_classes(run: Run, ids: Sequence[str]) -> dict[str, tuple[int, ...]] |
     return given_classes(run.source, ids) if run.config.cam.class_filter == "given" else None
 
 
-def cam_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str, Any]:
-    """What a folder of CAMs was made with; stored beside them and quoted with every score."""
+def cam_provenance(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str, Any]:
+    """What a folder of CAMs is made with; stored beside them and quoted with every score."""
     flat = dict(flatten(run.config))
     return {
         "method": run.config.method,
@@ -95,37 +79,9 @@ def cam_settings(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[str,
         "scales": list(run.config.cam.scales),
         "flip": run.config.cam.flip,
         "class_filter": run.config.cam.class_filter,
+        **({} if run.config.cam.storage == "float32" else {"storage": run.config.cam.storage}),
         **{key: flat[key] for key in run.system.map_settings},
     }
-
-
-def record_settings(run: Run, settings: dict[str, Any]) -> None:
-    """Writes settings.json into the CAMs' folder, or checks that what is there was made alike."""
-    record_in(run.layout.cams(run.config.dataset.infer_split), settings, "CAMs")
-
-
-def record_in(folder: Path, settings: dict[str, Any], what: str, flag: str = "--workdir") -> None:
-    """Writes settings.json into a folder, or checks that what is there was made alike.
-
-    Raises:
-      RunError: the folder holds things of other settings; the message names those that differ.
-    """
-    path = folder / "settings.json"
-    if path.exists() and holds_results(folder):
-        before = made_with(folder)
-        differing = [key for key in settings if before.get(key) != settings[key]]
-        if differing:
-            was = ", ".join(f"{key} {before.get(key)!r}, now {settings[key]!r}" for key in differing)
-            raise RunError(
-                f"{folder} holds {what} made with {was}; delete the folder or choose another {flag}"
-            )
-    elif jax.process_index() == 0:
-        write_json(path, settings)
-
-
-def made_with(folder: Path) -> dict[str, Any]:
-    """The settings that things in a folder were made with; RunError if the note is not as it was written."""
-    return read_json(folder / "settings.json", f"delete {folder} and run the stage that makes it again")
 
 
 def _done(run: Run, batch: PlannedBatch) -> bool:
@@ -133,28 +89,22 @@ def _done(run: Run, batch: PlannedBatch) -> bool:
     return all(is_whole(run.layout.cam(split, image_id)) for image_id in batch.image_ids)
 
 
-def write_cam(run: Run, result: CamResult) -> None:
-    """Writes all files of one picture's maps."""
+def write_cam(run: Run, image_id: str, maps: ClassMaps) -> None:
+    """Writes all files of an image's maps."""
     split = run.config.dataset.infer_split
     if run.config.cam.heat_maps:
-        _write_heat_maps(run, result)
+        _write_heat_maps(run, image_id, maps)
     if run.config.cam.export_npy:
-        cams = binarised(result.cam) if run.config.cam.binarised_npy else result.cam
-        maps = {int(key): cam for key, cam in zip(result.keys, cams, strict=True)}
-        content = io.BytesIO()
-        np.save(content, np.array(maps, dtype=object), allow_pickle=True)
-        path = run.layout.cam_npy(split, result.image_id)
-        write_whole(path, lambda file: file.write(content.getbuffer()))
-    path = run.layout.cam(split, result.image_id)  # last, for this is the file that says that it is done
-    write_whole(path, lambda file: np.savez(file, keys=result.keys, cam=result.cam))
+        planes = binarised(maps.planes) if run.config.cam.binarised_npy else maps.planes
+        write_npy(run.layout.cam_npy(split, image_id), ClassMaps(maps.class_ids, planes))
+    path = run.layout.cam(split, image_id)  # last, for this is the file that says that it is done
+    write_maps(path, maps, run.config.cam.storage)
 
 
-def _write_heat_maps(run: Run, result: CamResult) -> None:
-    image = run.source.image(result.image_id)
-    for key, cam in zip(result.keys, result.cam, strict=True):
-        path = run.layout.heat_map(
-            run.config.dataset.infer_split, result.image_id, run.source.classes[int(key)]
-        )
+def _write_heat_maps(run: Run, image_id: str, maps: ClassMaps) -> None:
+    image, split = run.source.image(image_id), run.config.dataset.infer_split
+    for class_id, cam in zip(*maps, strict=True):
+        path = run.layout.heat_map(split, image_id, run.source.classes[int(class_id)])
         picture = Image.fromarray(cam_overlay(image, cam))
         write_whole(path, lambda file, picture=picture: picture.save(file, format="PNG"))  # type: ignore[misc]
 
@@ -162,7 +112,8 @@ def _write_heat_maps(run: Run, result: CamResult) -> None:
 def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
     """Bytes of the CAMs that are not there yet."""
     path = functools.partial(run.layout.cam, run.config.dataset.infer_split)
-    return {"CAMs": (1 + run.config.cam.export_npy) * map_bytes(run, facts, path, background=False)}
+    storages = (run.config.cam.storage, *["float32"] * run.config.cam.export_npy)
+    return {"CAMs": sum(map_bytes(run, facts, path, False, storage) for storage in storages)}
 
 
 INFER_CAM = Stage(

@@ -158,7 +158,7 @@ def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
             variables = to_host(variables)
         for predictions in predictor.predict(variables, run.source, batches, classes):
             for p in predictions:
-                sweep.add(p.cam, p.keys, read_mask(run, p.image_id), image_id=p.image_id)
+                sweep.add(p.maps, read_mask(run, p.image_id), image_id=p.image_id)
             if stop_requested():
                 return None
         curve = 100 * mean_iou(sweep.confusion(), run.config.eval.absent_classes)

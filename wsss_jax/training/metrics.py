@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from wsss_jax.errors import ConfigError
-from wsss_jax.files import append_line, write_whole
+from wsss_jax.files import append_line, write_bytes
 
 _FEWEST_LINES = 20  # of a training that is long enough
 
@@ -32,7 +32,7 @@ class MetricWriter:
             return
         kept = [line for line in read_lines(self._path) if line["step"] <= from_step]
         text = "".join(_line(entry) + "\n" for entry in kept)
-        write_whole(self._path, lambda file: file.write(text.encode()))
+        write_bytes(self._path, text.encode())
         self._board = _summary_writer(folder, from_step) if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:

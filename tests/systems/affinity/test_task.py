@@ -7,10 +7,11 @@ import pytest
 
 from tests.helpers.golden import GOLDEN, golden_at, names, state_dict
 from tests.helpers.networks import FROZEN_BLOCKS, WIDTHS, golden_variables, narrow_variables, relative
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.errors import ConfigError
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch
 from wsss_jax.ops.stencil import feature_affinities, half_offsets
-from wsss_jax.refinement.pseudo import foreground_shares, label_map, upsample, walk_seeds
+from wsss_jax.refinement.pseudo import foreground_shares, walk_seeds
 from wsss_jax.refinement.walk import WalkSettings, psa_affinities
 from wsss_jax.refinement.walker import Walker, WalkInput
 from wsss_jax.sharding import data_mesh
@@ -148,11 +149,11 @@ def test_the_walk_from_picture_to_labels_is_psas(golden, method, bucket):
     settings = WalkSettings(beta=8, logt=8, method=method)
     plan = InferenceSettings(scales=(1.0,), flip=False, class_filter="given", batch_size=1, max_buckets=1)
     walker = Walker(AffinityNet(), 5, settings, data_mesh(jax.devices()[:1]), plan)
-    keys = np.concatenate([[-1], golden["rw_classes"]]).astype(np.int32)
-    item = WalkInput("a", golden["rw_image"], keys, walk_seeds(golden["rw_cams"], 16, 8))
+    cams = ClassMaps(golden["rw_classes"].astype(np.int32), golden["rw_cams"])
+    item = WalkInput("a", golden["rw_image"], walk_seeds(cams, 16, 8))
     (walked,) = next(walker.walk(variables, [PlannedBatch(bucket, ("a",))], lambda _: item, 1))
     scores = np.zeros((21, 12, 10), np.float32)
-    scores[keys + 1] = walked.scores
+    scores[walked.maps.class_ids + 1] = walked.maps.planes
     assert relative(scores, golden["rw_scores"]) < 1e-4
-    shares = foreground_shares(upsample(walked.scores, 8, golden["rw_label"].shape))
-    np.testing.assert_array_equal(label_map(shares, keys[1:], 0.5), golden["rw_label"])
+    shares = foreground_shares(walked.maps, 8, golden["rw_label"].shape)
+    np.testing.assert_array_equal(shares.labels(0.5), golden["rw_label"])

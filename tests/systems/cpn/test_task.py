@@ -18,6 +18,7 @@ from tests.helpers.networks import (
     relative,
 )
 from tests.helpers.runs import make_method, tiny
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.evaluation.sweep import ThresholdSweep
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.resize import resize_bilinear
@@ -277,7 +278,7 @@ def test_what_the_authors_files_have_below_zero_changes_no_prediction(inferred, 
         )
         np.testing.assert_array_equal(ours, wanted)
     sweep = ThresholdSweep(num_classes=20, thresholds=(0.2, 0.59))
-    sweep.add(found, keys, np.zeros(found.shape[1:], np.uint8))  # accepted: nothing below 0
+    sweep.add(ClassMaps(keys, found), np.zeros(found.shape[1:], np.uint8))  # accepted: nothing below 0
     assert sweep.images == 1
 
 

@@ -184,7 +184,9 @@ def test_stages_say_that_the_plain_maps_are_missing(tmp_path, stage):
 def test_a_damaged_file_of_plain_maps_is_named(copy):
     path = copy / f"classifier/cam/val/{IDS[4]}.npz"
     path.write_bytes(path.read_bytes()[:80])
-    with pytest.raises(RunError, match=rf"classifier/cam/val/{IDS[4]}.npz: damaged.*stage classifier again"):
+    with pytest.raises(
+        DataError, match=rf"classifier/cam/val/{IDS[4]}.npz is damaged.*stage classifier again"
+    ):
         run_stages_of(config_of(), copy, ["infer_cam"])
 
 

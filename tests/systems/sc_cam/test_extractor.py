@@ -69,5 +69,5 @@ def test_maps_of_sub_categories_are_summed_over_views_and_then_merged():
             total += np.asarray(resize(maps, image.shape[:2]))[0]
         merged = total.reshape(*image.shape[:2], 6, K).max(-1)
         expected = (merged / (merged.max((0, 1)) + 1e-5)).transpose(2, 0, 1)[list(given[p.image_id])]
-        np.testing.assert_array_equal(p.keys, given[p.image_id])
-        np.testing.assert_allclose(p.cam, expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(p.maps.class_ids, given[p.image_id])
+        np.testing.assert_allclose(p.maps.planes, expected, rtol=1e-3, atol=1e-4)

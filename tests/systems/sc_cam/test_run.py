@@ -140,9 +140,9 @@ def test_each_class_of_an_image_has_one_sub_category(finished):
     ids = source.ids("train")
     labels = np.stack([source.labels(i) for i in ids])
     np.testing.assert_array_equal(found.labels.reshape(24, 6, 2).sum(2), labels)
-    assert found.made_with["list_sha256"] == sha256(ids) and found.made_with["k"] == 2
+    assert found.provenance["list_sha256"] == sha256(ids) and found.provenance["k"] == 2
     first = sub_labels(folder / "round_1")
-    assert first.made_with["weights_sha256"] != found.made_with["weights_sha256"]
+    assert first.provenance["weights_sha256"] != found.provenance["weights_sha256"]
 
 
 def test_the_same_command_does_nothing_twice(finished, capsys):
@@ -221,7 +221,7 @@ def test_sub_labels_of_another_list_are_refused(tmp_path, finished):
     config = config_of(dataset__train_split=str(list_file), **options)
     run_stages_of(config, tmp_path / "run", ["features", "cluster"])
     list_file.write_text("".join(f"train_{i:05d}\n" for i in range(8, 24)))
-    with pytest.raises(RunError, match=r"mine.npz was made with list_sha256 '.*', now '.*'; delete it"):
+    with pytest.raises(RunError, match=r"mine.npz holds sub-categories made with list_sha256 '.*; delete it"):
         run_stages_of(config, tmp_path / "run", ["train"])
     with pytest.raises(RunError, match=r"holds features made with list_sha256"):
         run_stages_of(config, tmp_path / "run", ["features"])
@@ -229,9 +229,9 @@ def test_sub_labels_of_another_list_are_refused(tmp_path, finished):
 
 def test_sub_labels_of_another_k_are_refused(copy):
     (copy / "config.json").unlink()
-    with pytest.raises(RunError, match=r"train.npz was made with k 2, now 3; delete it"):
+    with pytest.raises(RunError, match=r"train.npz holds sub-categories made with k 2, now 3; delete it"):
         run_stages_of(config_of(sc_cam__k=3), copy, ["train"])
-    with pytest.raises(RunError, match=r"train.npz was made with k 2, now 3; delete it"):
+    with pytest.raises(RunError, match=r"train.npz holds sub-categories made with k 2, now 3; delete it"):
         run_stages_of(config_of(sc_cam__k=3), copy, ["cluster"])
 
 

@@ -7,24 +7,25 @@ from typing import Any
 import jax
 import numpy as np
 
+from wsss_jax.data.class_maps import ClassMaps, ImageMaps, read_maps, write_maps
+from wsss_jax.data.images import palette_png
 from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.data.pool import map_ordered
-from wsss_jax.data.score_files import read_scores
 from wsss_jax.errors import RunError
-from wsss_jax.files import is_whole, write_json, write_whole
+from wsss_jax.files import is_whole, write_bytes, write_json
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
 from wsss_jax.interrupt import stop_here
 from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.progress import Progress
 from wsss_jax.refinement.jobs import Attempt, Refused
-from wsss_jax.refinement.maps import check_classes, read_maps
-from wsss_jax.refinement.pseudo import foreground_shares, label_map, palette_png, upsample, walk_seeds
+from wsss_jax.refinement.pseudo import foreground_shares, walk_seeds
 from wsss_jax.refinement.walk import WalkSettings
-from wsss_jax.refinement.walker import Walked, Walker, WalkInput
+from wsss_jax.refinement.walker import Walker, WalkInput
 from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, require_cams
+from wsss_jax.runs.provenance import FILE, read_provenance, record_provenance
 from wsss_jax.runs.space import map_bytes
 from wsss_jax.stages.batches import write_batches
-from wsss_jax.stages.infer import made_with, record_in
+from wsss_jax.stages.evaluate import Size, read_cams
 from wsss_jax.stages.refused import refusal, without_refused
 from wsss_jax.systems.affinity.make import affinity_net
 from wsss_jax.systems.affinity.train import affinity_variables
@@ -41,7 +42,7 @@ def random_walk(run: Run) -> None:
     ids, name = run.ids(split), f"random_walk {split_name(split)}"
     require_cams(run)
     variables, known = affinity_variables(run, method)
-    record_in(run.layout.walked(split), _scores_settings(run, ids, known), "walked scores")
+    record_provenance(run.layout.walked(split), _provenance(run, ids, known), "walked scores")
     batches = _plan(run, ids)
     own = [image_id for batch in batches for image_id in batch.image_ids]
     todo = [batch for batch in batches if not _done(run, batch)]
@@ -69,24 +70,22 @@ def walk_settings(run: Run) -> WalkSettings:
 def load_input(run: Run, image_id: str) -> WalkInput:
     """Reads a picture and its CAMs; DataError if they cannot be used."""
     image = run.source.image(image_id)
-    path = run.layout.cam(run.config.dataset.infer_split, image_id)
-    maps = read_maps(path, image_id, (image.shape[0], image.shape[1]))
-    check_classes(maps, len(run.source.classes), image_id)
-    seeds = walk_seeds(maps.cam, run.config.walk.alpha, STRIDE)
-    return WalkInput(image_id, image, np.concatenate([[-1], maps.keys]).astype(np.int32), seeds)
+    maps = read_cams(run, image_id, image.shape[:2])
+    return WalkInput(image_id, image, walk_seeds(maps, run.config.walk.alpha, STRIDE))
 
 
 def mask_of(run: Run, image_id: str) -> np.ndarray:
     """The pseudo mask uint8[H, W] of an image's walked scores at `walk.fixed_threshold`."""
-    keys, shares = read_shares(run, image_id)
-    return label_map(shares, keys, run.config.walk.fixed_threshold)
+    shares = read_shares(run, image_id, run.source.size(image_id))
+    return shares.labels(run.config.walk.fixed_threshold)
 
 
-def read_shares(run: Run, image_id: str) -> tuple[np.ndarray, np.ndarray]:
-    """Classes int32[K] and their shares float32[K, H, W] against background, at the picture's size."""
+def read_shares(run: Run, image_id: str, size: Size) -> ClassMaps:
+    """How far each class of an image of a size outweighs the background, at that size."""
     path = run.layout.pseudo_scores(run.config.dataset.infer_split, image_id)
-    scores = read_scores(path, image_id, "random_walk")
-    return scores.keys[1:], foreground_shares(upsample(scores.planes, STRIDE, run.source.size(image_id)))
+    cells = (-(-size[0] // STRIDE), -(-size[1] // STRIDE))
+    scores = read_maps(path, image_id, cells, background=True, stage="random_walk")
+    return foreground_shares(scores, STRIDE, size)
 
 
 def _plan_settings(run: Run) -> InferenceSettings:
@@ -110,17 +109,16 @@ def _done(run: Run, batch: PlannedBatch) -> bool:
     return all(is_whole(run.layout.pseudo_scores(split, image_id)) for image_id in batch.image_ids)
 
 
-def _write(run: Run, result: Walked) -> None:
-    path = run.layout.pseudo_scores(run.config.dataset.infer_split, result.image_id)
-    write_whole(path, lambda file: np.savez(file, keys=result.keys, scores=result.scores))
+def _write(run: Run, result: ImageMaps) -> None:
+    write_maps(run.layout.pseudo_scores(run.config.dataset.infer_split, result.image_id), result.maps)
 
 
 def _draw_masks(run: Run, ids: Sequence[str]) -> None:
     """Draws the masks of all images that have scores; those that are there stay if they are of this level."""
     split, level = run.config.dataset.infer_split, run.config.walk.fixed_threshold
-    note = run.layout.pseudos(split) / "settings.json"
-    settings = {"level": level, **made_with(run.layout.walked(split))}
-    fresh = note.exists() and made_with(note.parent) == settings
+    note = run.layout.pseudos(split) / FILE
+    made_of = {"level": level, **read_provenance(run.layout.walked(split))}
+    fresh = note.exists() and read_provenance(note.parent) == made_of
     todo = [
         image_id
         for image_id in ids
@@ -134,19 +132,18 @@ def _draw_masks(run: Run, ids: Sequence[str]) -> None:
         stop_here(f"random_walk has drawn {done} of {len(todo)} masks")
     line.end()
     if jax.process_index() == 0:
-        write_json(note, settings)
+        write_json(note, made_of)
 
 
 def _draw(run: Run, image_id: str) -> None:
-    content = palette_png(mask_of(run, image_id))
     path = run.layout.pseudo(run.config.dataset.infer_split, image_id)
-    write_whole(path, lambda file: file.write(content))
+    write_bytes(path, palette_png(mask_of(run, image_id)))
 
 
-def _scores_settings(run: Run, ids: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
+def _provenance(run: Run, ids: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
     """What the scores were made with: how the CAMs were, AffinityNet's weights, and the walk."""
     split, walk = run.config.dataset.infer_split, run.config.walk
-    cams = made_with(run.layout.cams(split))
+    cams = read_provenance(run.layout.cams(split))
     return {
         **cams,
         "list_sha256": sha256(ids),

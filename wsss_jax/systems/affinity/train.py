@@ -14,9 +14,9 @@ from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.files import is_whole
 from wsss_jax.method import Variables
 from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, require_cams
+from wsss_jax.runs.provenance import FILE, read_provenance, record_provenance
 from wsss_jax.runs.space import checkpoint_bytes
 from wsss_jax.sharding import check_batch_size
-from wsss_jax.stages.infer import made_with, record_in
 from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
 from wsss_jax.stages.samples import recipe
 from wsss_jax.stages.train import Training, check_logging, describe, run_training
@@ -46,7 +46,9 @@ def train_affinity(run: Run) -> None:
     ids = run.ids(config.dataset.infer_split)
     method, sample = affinity_net(config), affinity_sample(run, ids)
     check_pairs(sample, ids, settings.radius)
-    record_in(run.layout.checkpoints(method.trained), _settings(run, ids), "AffinityNet's checkpoints")
+    record_provenance(
+        run.layout.checkpoints(method.trained), _provenance(run, ids), "AffinityNet's checkpoints"
+    )
     per_epoch = steps_per_epoch(len(ids), settings.batch_size)
     plan = Plan(
         batch_size=settings.batch_size,
@@ -132,15 +134,15 @@ def _trained_on(place: str | Path) -> dict[str, str | None]:
         step = step_folder(path)
         split = json.loads(read_meta(step).get("config", "{}")).get("dataset", {}).get("infer_split")
         folder = Path(step.parent)
-        images = made_with(folder)["list_sha256"] if (folder / "settings.json").exists() else None
+        images = read_provenance(folder)["list_sha256"] if (folder / FILE).exists() else None
     return {"affinity_split": split and split_name(split), "affinity_list_sha256": images}
 
 
-def _settings(run: Run, ids: Sequence[str]) -> dict[str, Any]:
+def _provenance(run: Run, ids: Sequence[str]) -> dict[str, Any]:
     """What AffinityNet is trained with; section `affinity` may change between runs of other stages."""
     split, settings = run.config.dataset.infer_split, run.config.affinity
     low, high = (
-        made_with(run.layout.crfs(split, alpha)) for alpha in (settings.alpha_low, settings.alpha_high)
+        read_provenance(run.layout.crfs(split, alpha)) for alpha in (settings.alpha_low, settings.alpha_high)
     )
     crf = {"cam_weights_sha256": low["weights_sha256"], "crf_low": low["crf"], "crf_high": high["crf"]}
     return {"list_sha256": sha256(ids), **crf, **settings.to_dict()}

@@ -2,14 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
-
+from wsss_jax.data.class_maps import ClassMaps, read_maps
 from wsss_jax.errors import ConfigError
 from wsss_jax.runs.context import Run, SubRun, require
 from wsss_jax.runs.layout import Layout
-from wsss_jax.stages.evaluate import EVAL_CAM, read_cam
+from wsss_jax.stages.evaluate import EVAL_CAM
 from wsss_jax.systems.cam.classifier import CLASSIFIER, classifier_config
 
 
@@ -52,7 +50,7 @@ def require_plain_maps(base: Run) -> None:
     require(folder / "settings.json", "plain maps", "classifier")
 
 
-def plain_maps(base: Run, image_id: str) -> tuple[np.ndarray, np.ndarray]:
-    """The classes int32[K] and maps float32[K, H, W] of a picture; RunError if there is no sound file."""
-    path: Path = base.layout.cam(base.config.dataset.infer_split, image_id)
-    return read_cam(path, image_id, stage="classifier")
+def plain_maps(base: Run, image_id: str) -> ClassMaps:
+    """The maps of an image; DataError if there is no sound file."""
+    path = base.layout.cam(base.config.dataset.infer_split, image_id)
+    return read_maps(path, image_id, base.source.size(image_id), stage="classifier")

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
+from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.inference.buckets import plan_buckets, scaled, smallest_bucket
-from wsss_jax.inference.predict import InferenceSettings, pad
+from wsss_jax.inference.predict import InferenceSettings, one_behind, pad
 from wsss_jax.method import Method, Variables
 from wsss_jax.systems.infer_cam.crops import Box, Parts, PartViews
 from wsss_jax.systems.infer_cam.iterations import (
@@ -27,8 +28,6 @@ from wsss_jax.systems.infer_cam.iterations import (
     nearest_chain,
 )
 from wsss_jax.systems.infer_cam.settings import ErasingRule
-
-_AHEAD = 2  # batches that are begun but not yet looked at
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ class Response(NamedTuple):
     """The result for one picture."""
 
     image_id: str
-    keys: np.ndarray  # int32[K]
-    cam: np.ndarray  # float32[K, H, W], 0..1
+    maps: ClassMaps  # 0..1
     erased: dict[Box, tuple[float, ...]]  # of each different part: the share newly erased by each round
 
 
@@ -161,41 +159,44 @@ class Eraser:
     def _work(self, variables: Variables, parts: Iterator[_Part]) -> Iterator[_Part]:
         """Takes parts as they come and yields each when it is done.
 
-        Only full batches run while there are more parts, and at most `_AHEAD` of them at a time: the devices
-        have one to compute while the host looks at the other.
+        Only full batches run while there are more parts, and at most two at a time: the devices have one to
+        compute while the host looks at the other.
         """
-        queue = _Queue(self._rows)
-        running: collections.deque[_Running] = collections.deque()
+        queue = _Queue(self._rows, self._rule)
+        while True:
+            for taken, after in one_behind(self._started(variables, parts, queue)):
+                self._collect(taken, after, queue)
+                yield from queue.take_done()
+            yield from queue.take_done()
+            if not queue.waiting:
+                return
 
-        def start() -> None:
-            bucket, taken = queue.take()
-            batch = self._batch(bucket, taken)
-            running.append(_Running(taken, self.program.advance(variables, batch, bucket)))
-
+    def _started(
+        self, variables: Variables, parts: Iterator[_Part], queue: "_Queue"
+    ) -> Iterator[tuple[list[_Part], Round]]:
+        """Starts batches as long as they are full; without new parts, one in any case."""
+        begun = False
         for part in parts:
-            if part.done(self._rule):
-                yield part
-                continue
             queue.put(part)
             while queue.full:
-                start()
-                if len(running) == _AHEAD:
-                    yield from self._collect(running.popleft(), queue)
-        while running or queue.waiting:
-            while len(running) < _AHEAD and (queue.full or (queue.waiting and not running)):
-                start()
-            yield from self._collect(running.popleft(), queue)
+                begun = True
+                yield self._start(variables, queue)
+        if queue.waiting and not begun:
+            yield self._start(variables, queue)
+        while queue.full:
+            yield self._start(variables, queue)
 
-    def _collect(self, running: "_Running", queue: "_Queue") -> Iterator[_Part]:
-        """Waits for a round; parts that are done come out, the others go back into the queue."""
-        best, left = np.asarray(running.round.best), np.asarray(running.round.left)
-        for i, part in enumerate(running.parts):
+    def _start(self, variables: Variables, queue: "_Queue") -> tuple[list[_Part], Round]:
+        bucket, taken = queue.take()
+        return taken, self.program.advance(variables, self._batch(bucket, taken), bucket)
+
+    def _collect(self, parts: list[_Part], after: Round, queue: "_Queue") -> None:
+        """Waits for a round and puts its parts back."""
+        best, left = np.asarray(after.best), np.asarray(after.left)
+        for i, part in enumerate(parts):
             height, width = part.box.size
             part.take(best[i, : len(part.best), :height, :width].copy(), int(left[i]))
-            if part.done(self._rule):
-                yield part
-            else:
-                queue.put(part, first=True)
+            queue.put(part, first=True)
 
     def _batch(self, bucket: Size, parts: Sequence[_Part]) -> PartBatch:
         """Puts parts into arrays of their bucket's size."""
@@ -218,18 +219,13 @@ class Eraser:
         return PartBatch(*arrays)
 
 
-class _Running(NamedTuple):
-    """A batch that the devices are computing."""
-
-    parts: list[_Part]
-    round: Round
-
-
 class _Queue:
-    """Parts that wait for their next round, by bucket."""
+    """Parts that wait for their next round, by bucket, and those that are done."""
 
-    def __init__(self, rows: Mapping[Size, int]) -> None:
-        """`rows` of a batch of each bucket, by ascending area."""
+    def __init__(self, rows: Mapping[Size, int], rule: ErasingRule) -> None:
+        """`rows` of a batch of each bucket, by ascending area; `rule` says when a part is done."""
+        self._done: list[_Part] = []
+        self._rule = rule
         self._waiting: dict[Size, collections.deque[_Part]] = {b: collections.deque() for b in rows}
         self._rows = rows
 
@@ -245,8 +241,16 @@ class _Queue:
 
     def put(self, part: _Part, *, first: bool = False) -> None:
         """Adds a part; what has begun comes first, so that few pictures are half done at a time."""
+        if part.done(self._rule):
+            self._done.append(part)
+            return
         parts = self._waiting[smallest_bucket(part.box.size, list(self._waiting))]
         parts.appendleft(part) if first else parts.append(part)
+
+    def take_done(self) -> list[_Part]:
+        """Those that are done, once."""
+        done, self._done = self._done, []
+        return done
 
     def take(self) -> tuple[Size, list[_Part]]:
         """The largest full batch; without any, the largest parts, and smaller ones in the rows left over."""
@@ -291,7 +295,8 @@ class _Canvas:
     def response(self) -> Response:
         """The result; zero where no part reaches."""
         cam = self._empty() if self._cam is None else self._cam
-        return Response(self._plan.image_id, np.array(self._plan.keys, np.int32), cam, self._erased)
+        maps = ClassMaps(np.array(self._plan.keys, np.int32), cam)
+        return Response(self._plan.image_id, maps, self._erased)
 
     def _empty(self) -> np.ndarray:
         return np.zeros((len(self._plan.keys), *self._plan.size), np.float32)

@@ -11,8 +11,9 @@ import jax
 from wsss_jax.data.lists import split_name
 from wsss_jax.files import is_whole
 from wsss_jax.runs.context import Run
+from wsss_jax.runs.provenance import record_provenance
 from wsss_jax.stages.batches import write_results
-from wsss_jax.stages.infer import INFER_CAM, cam_settings, inference_settings, record_settings, write_cam
+from wsss_jax.stages.infer import INFER_CAM, cam_provenance, inference_settings, write_cam
 from wsss_jax.stages.networks import result_variables
 from wsss_jax.systems.infer_cam.base_classifier import base_run, plain_maps, require_plain_maps
 from wsss_jax.systems.infer_cam.crops import Parts
@@ -30,8 +31,9 @@ def infer_response(run: Run) -> None:
     ids, base = run.ids(run.config.dataset.infer_split), base_run(run)
     require_plain_maps(base)
     variables, weights = result_variables(base)
-    record_settings(base, cam_settings(base, ids, weights))
-    record_settings(run, {**cam_settings(run, ids, weights), "infer_cam": _made_with(run)})
+    split, own = run.config.dataset.infer_split, {"infer_cam": _provenance(run)}
+    record_provenance(base.layout.cams(split), cam_provenance(base, ids, weights), "CAMs")
+    record_provenance(run.layout.cams(split), {**cam_provenance(run, ids, weights), **own}, "CAMs")
     every = plan_parts(run, base, ids)
     plans = every[jax.process_index() :: jax.process_count()]
     todo = [plan for plan in plans if not is_whole(_path(run, plan))]
@@ -42,20 +44,21 @@ def infer_response(run: Run) -> None:
         return run.say(f"{name}: done already")
     eraser, tally = _eraser(run, every), _Tally()
     parts = Parts(run.source, run.config.infer_cam.jpeg_quality, run.config.infer_cam.split_path)
-    responses = eraser.respond(variables, parts, todo, lambda image_id: plain_maps(base, image_id)[1])
+    responses = eraser.respond(variables, parts, todo, lambda image_id: plain_maps(base, image_id).planes)
+    write = functools.partial(write_cam, run)
     rate = write_results(
         "infer_cam",
         len(plans),
         len(plans) - len(todo),
         tally.of(responses),
-        functools.partial(write_cam, run),
+        lambda response: write(response.image_id, response.maps),
         tally.text,
     )
     programs = f"{eraser.program.compiled} compiled program(s)"
     run.say(f"{name}: {rate:.1f} images/s, {tally.text()}, {programs}")
 
 
-def _made_with(run: Run) -> dict[str, Any]:
+def _provenance(run: Run) -> dict[str, Any]:
     """What of section `infer_cam` the maps depend on, as JSON gives it back."""
     settings = run.config.infer_cam.to_dict()
     del settings["max_buckets"]

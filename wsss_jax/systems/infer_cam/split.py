@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wsss_jax.data.lists import split_name
 from wsss_jax.data.pool import map_ordered
-from wsss_jax.files import is_whole, write_whole
+from wsss_jax.files import is_whole, write_bytes
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
 from wsss_jax.runs.context import INFER_SPLIT, Run, Stage
@@ -56,10 +56,10 @@ def plan_parts(run: Run, base: Run, ids: Sequence[str]) -> list[PartPlan]:
 def _plan(run: Run, base: Run, image_id: str) -> PartPlan:
     method = run.method
     assert isinstance(method, InferCam)
-    keys, cam = plain_maps(base, image_id)
+    class_ids, cam = plain_maps(base, image_id)
     size, folder = (cam.shape[1], cam.shape[2]), run.config.infer_cam.split_path
     boxes = boxes_of_files(folder, image_id, size) if folder else split_boxes(cam, method.split)
-    return PartPlan(image_id, size, tuple(int(key) for key in keys), boxes)
+    return PartPlan(image_id, size, tuple(class_ids.tolist()), boxes)
 
 
 def _write(run: Run, base: Run, image_id: str) -> None:
@@ -69,8 +69,7 @@ def _write(run: Run, base: Run, image_id: str) -> None:
         return
     image, quality = run.source.image(image_id), run.config.infer_cam.jpeg_quality or _JPEG_QUALITY
     for path, box in zip(paths, _plan(run, base, image_id).boxes, strict=True):
-        content = encode_jpeg(cut(image, box), quality)
-        write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write_bytes(path, encode_jpeg(cut(image, box), quality))
 
 
 SPLIT = Stage(name="split", function=split, reads=lambda config: (INFER_SPLIT,), on_request=True)

@@ -10,14 +10,15 @@ from wsss_jax.data.images import open_image
 from wsss_jax.data.lists import sha256
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.data.source import label_matrix
-from wsss_jax.files import write_whole
+from wsss_jax.files import write_bytes
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
 from wsss_jax.report import Figure, contact_sheet
 from wsss_jax.runs.context import TRAIN_SPLIT, Run, Stage
-from wsss_jax.systems.sc_cam.features import features_made_with
+from wsss_jax.runs.provenance import check_provenance
+from wsss_jax.systems.sc_cam.features import features_provenance
 from wsss_jax.systems.sc_cam.files import sub_labels_file, subcategory_file
-from wsss_jax.systems.sc_cam.subcategories import SubLabels, check_made_with, load_features, load_sub_labels
+from wsss_jax.systems.sc_cam.subcategories import SubLabels, load_features, load_sub_labels
 
 _NEAREST = 6  # images that the picture shows of each sub-category
 
@@ -41,14 +42,14 @@ def cluster(run: Run) -> None:
     """
     split, settings = run.config.dataset.train_split, run.config.sc_cam
     ids, path = run.ids(split), sub_labels_file(run.layout, split)
-    made_with = {
+    provenance = {
         "list_sha256": sha256(ids),
         "k": settings.k,
         "restarts": settings.restarts,
-        "weights_sha256": features_made_with(run)["weights_sha256"],
+        "weights_sha256": features_provenance(run)["weights_sha256"],
     }
     if path.exists():
-        check_made_with(path, load_sub_labels(path).made_with, made_with)
+        check_provenance(path, "sub-categories", load_sub_labels(path).provenance, provenance)
         return run.say(f"cluster {split}: done already")
     features, labels = load_features(run, ids), label_matrix(run.source, ids)
     sub_labels = np.zeros((len(ids), labels.shape[1] * settings.k), np.uint8)
@@ -60,7 +61,7 @@ def cluster(run: Run) -> None:
         line.update(c + 1)
         stop_here("cluster writes its result at the end only")
     line.end()
-    SubLabels(sub_labels, made_with).save(path)
+    SubLabels(sub_labels, provenance).save(path)
 
 
 def cluster_classes(features: np.ndarray, labels: np.ndarray, k: int, restarts: int) -> Iterator[Clusters]:
@@ -116,7 +117,7 @@ def _draw(run: Run, ids: tuple[str, ...], c: int, found: Clusters) -> None:
     wanted = [image_id for _, row in rows for image_id in row]
     images = map_ordered(run.source.image, wanted, threads=run.config.loader.threads)
     sheet = contact_sheet([(name, [next(images) for _ in row]) for name, row in rows])
-    write_whole(subcategory_file(run.layout, run.source.classes[c]), lambda file: file.write(sheet))
+    write_bytes(subcategory_file(run.layout, run.source.classes[c]), sheet)
 
 
 def drawn(run: Run) -> Iterator[Figure]:

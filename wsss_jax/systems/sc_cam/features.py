@@ -12,8 +12,9 @@ from wsss_jax.data.lists import sha256
 from wsss_jax.files import is_whole, write_whole
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
 from wsss_jax.runs.context import TRAIN_SPLIT, Run, Stage, require
+from wsss_jax.runs.provenance import FILE, read_provenance, record_provenance
 from wsss_jax.stages.batches import write_batches
-from wsss_jax.stages.infer import inference_settings, made_with, record_in
+from wsss_jax.stages.infer import inference_settings
 from wsss_jax.stages.networks import load_variables, other_heads
 from wsss_jax.systems.resnet38.options import network_options
 from wsss_jax.systems.sc_cam.extractor import FeatureExtractor, Pooled
@@ -37,7 +38,9 @@ def features(run: Run) -> None:
     ids, network = run.ids(split), pooled_features(run.config)
     source = round_before(run)
     variables = load_variables(run, source, network, ignore=other_heads(network))
-    record_in(features_folder(run.layout, split), _made_with(run, ids, digest(variables)), "features")
+    record_provenance(
+        features_folder(run.layout, split), _provenance(run, ids, digest(variables)), "features"
+    )
     settings = _settings(run)
     batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
     batches = batches[jax.process_index() :: jax.process_count()]
@@ -56,14 +59,14 @@ def pooled_features(config: ConfigDict) -> PooledFeatures:
     return PooledFeatures(**network_options(config))
 
 
-def features_made_with(run: Run) -> dict[str, Any]:
+def features_provenance(run: Run) -> dict[str, Any]:
     """What the features on disk were made with; RunError if there are none."""
     folder = features_folder(run.layout, run.config.dataset.train_split)
-    require(folder / "settings.json", "features", "features")
-    return made_with(folder)
+    require(folder / FILE, "features", "features")
+    return read_provenance(folder)
 
 
-def _made_with(run: Run, ids: tuple[str, ...], weights_sha256: str) -> dict[str, Any]:
+def _provenance(run: Run, ids: tuple[str, ...], weights_sha256: str) -> dict[str, Any]:
     return {
         "dataset": run.config.dataset.name,
         "list_sha256": sha256(ids),

@@ -15,6 +15,7 @@ from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import RunError
 from wsss_jax.files import write_whole
 from wsss_jax.runs.context import Run, require
+from wsss_jax.runs.provenance import check_provenance
 from wsss_jax.systems.sc_cam.files import feature_file, sub_labels_file
 
 
@@ -24,37 +25,26 @@ class SubLabels:
 
     Attributes:
       labels: uint8[N, C * k]; sub-category s of class c is column c * k + s. Each class of an image has one.
-      made_with: `list_sha256`, `k`, `restarts`, and `weights_sha256` of the network whose features they are.
+      provenance: `list_sha256`, `k`, `restarts`, and `weights_sha256` of the network whose features they are.
     """
 
     labels: np.ndarray
-    made_with: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
         """Writes an .npz, whole or not at all."""
-        made_with = np.array(json.dumps(dict(self.made_with)))
-        write_whole(path, lambda file: np.savez_compressed(file, labels=self.labels, made_with=made_with))
+        provenance = np.array(json.dumps(dict(self.provenance)))
+        write_whole(path, lambda file: np.savez_compressed(file, labels=self.labels, provenance=provenance))
 
 
 def load_sub_labels(path: Path) -> SubLabels:
     """Reads what `SubLabels.save` wrote; RunError if it is missing or damaged."""
     require(path, "sub-categories", "cluster")
     try:
-        labels, made_with = read_npz(path, "labels", "made_with")
-        return SubLabels(labels, json.loads(str(made_with)))
+        labels, provenance = read_npz(path, "labels", "provenance")
+        return SubLabels(labels, json.loads(str(provenance)))
     except DAMAGE as error:
         raise RunError(f"{path}: damaged; delete it and run the stage cluster again") from error
-
-
-def check_made_with(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raises RunError, naming what differs, if sub-categories were made with other things than are wanted."""
-    differing = [key for key in wanted if found.get(key) != wanted[key]]
-    if differing:
-        was = ", ".join(f"{key} {found.get(key)!r}, now {wanted[key]!r}" for key in differing)
-        raise RunError(
-            f"{path} was made with {was}; delete it and run the stage cluster again, "
-            "or choose another --workdir"
-        )
 
 
 def sub_label_vectors(run: Run, ids: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
@@ -65,7 +55,8 @@ def sub_label_vectors(run: Run, ids: Sequence[str]) -> dict[str, dict[str, np.nd
     """
     path = sub_labels_file(run.layout, run.config.dataset.train_split)
     found = load_sub_labels(path)
-    check_made_with(path, found.made_with, {"list_sha256": sha256(ids), "k": run.config.sc_cam.k})
+    wanted = {"list_sha256": sha256(ids), "k": run.config.sc_cam.k}
+    check_provenance(path, "sub-categories", {key: found.provenance.get(key) for key in wanted}, wanted)
     return {"sub_labels": dict(zip(ids, found.labels, strict=True))}
 
 

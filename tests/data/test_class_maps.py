@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
+from wsss_jax.data.class_maps import ClassMaps, read_maps, write_maps
 from wsss_jax.errors import DataError
-from wsss_jax.refinement.maps import check_classes, read_maps
 
 SIZE = (5, 7)
 RNG = np.random.default_rng(0)
@@ -48,16 +48,16 @@ def test_pickled_dictionaries_of_the_references(tmp_path, content, keys, planes,
     header = path.read_bytes()[:128]
     path.write_bytes(header + pickle.dumps(np.array(content, dtype=object), protocol))
     maps = read(path)
-    assert maps.keys.dtype == np.int32 and maps.cam.dtype == np.float32
-    np.testing.assert_array_equal(maps.keys, keys)
-    np.testing.assert_array_equal(maps.cam, np.asarray(planes, np.float32).reshape(-1, *SIZE))
+    assert maps.class_ids.dtype == np.int32 and maps.planes.dtype == np.float32
+    np.testing.assert_array_equal(maps.class_ids, keys)
+    np.testing.assert_array_equal(maps.planes, np.asarray(planes, np.float32).reshape(-1, *SIZE))
 
 
 def test_npz_files_of_ours(tmp_path):
     np.savez(tmp_path / "a.npz", keys=np.array([5, 1]), cam=np.stack([A, B]))
     maps = read(tmp_path / "a.npz")
-    np.testing.assert_array_equal(maps.keys, [1, 5])
-    np.testing.assert_array_equal(maps.cam, [B, A])
+    np.testing.assert_array_equal(maps.class_ids, [1, 5])
+    np.testing.assert_array_equal(maps.planes, [B, A])
 
 
 def test_code_in_a_pickle_is_named_and_not_run(tmp_path):
@@ -85,7 +85,7 @@ def test_every_changed_byte_gives_maps_or_a_refusal(tmp_path):
             damaged[place] = value
             (tmp_path / "t.npy").write_bytes(damaged)
             with contextlib.suppress(DataError):
-                assert read(tmp_path / "t.npy").cam.shape[1:] == SIZE
+                assert read(tmp_path / "t.npy").planes.shape[1:] == SIZE
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,40 @@ def test_files_of_another_kind(tmp_path):
 
 
 def test_classes_beyond_the_list(tmp_path):
-    maps = read(save(tmp_path, {3: A}))
-    check_classes(maps, 4, "a")
-    with pytest.raises(DataError, match=r"image 'a' have the class 3, but classes are 0 to 2"):
-        check_classes(maps, 3, "a")
+    path = save(tmp_path, {3: A})
+    assert read_maps(path, "a", SIZE, num_classes=4).class_ids.tolist() == [3]
+    with pytest.raises(DataError, match=r"image 'a': .*a.npy has the class 3, but classes are 0 to 2"):
+        read_maps(path, "a", SIZE, num_classes=3)
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+@pytest.mark.parametrize("background", [False, True])
+def test_what_is_written_is_read(tmp_path, storage, background):
+    maps = ClassMaps(np.array([-1 if background else 2, 14], np.int32), np.stack([A, B]))
+    write_maps(tmp_path / "a.npz", maps, storage)
+    with np.load(tmp_path / "a.npz") as file:  # as other people's scripts do
+        assert file["scores" if background else "cam"].dtype == storage
+    found = read_maps(tmp_path / "a.npz", "a", SIZE, background=background)
+    assert found.class_ids.tolist() == maps.class_ids.tolist() and found.planes.dtype == np.float32
+    np.testing.assert_array_equal(found.planes, maps.planes.astype(storage))
+    with pytest.raises(DataError, match="is damaged or holds no"):
+        read_maps(tmp_path / "a.npz", "a", SIZE, background=not background)
+
+
+def test_a_stages_own_file_names_the_stage(tmp_path):
+    path = tmp_path / "a.npz"
+    with pytest.raises(DataError, match=r"a.npz is missing; run the stage crf first"):
+        read_maps(path, "a", SIZE, background=True, stage="crf")
+    np.savez(path, keys=np.array([0, 3]), scores=np.stack([A, B]))
+    with pytest.raises(DataError, match=r"\[0, 3\]; expected the background's key -1 first; delete it"):
+        read_maps(path, "a", SIZE, background=True, stage="crf")
+    np.savez(path, keys=np.array([-1, 3]), scores=np.stack([A, B]))
+    with pytest.raises(DataError, match=r"7x5 pixels, but .* is 5x7 .*; delete it and run the stage crf"):
+        read_maps(path, "a", (7, 5), background=True, stage="crf")
+
+
+def test_labels_are_the_best_class_above_the_threshold():
+    maps = ClassMaps(np.array([3, 9], np.int32), np.float32([[[0.5, 0.2, 0.1]], [[0.5, 0.3, 0.1]]]))
+    assert maps.labels(0.25).tolist() == [[4, 10, 0]]  # of equal planes the first
+    assert maps.labels(0.3).tolist() == [[4, 0, 0]]  # background against an equal score
+    assert not ClassMaps(maps.class_ids[:0], maps.planes[:0]).labels(0).any()

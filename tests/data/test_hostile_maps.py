@@ -11,8 +11,8 @@ import zlib
 import numpy as np
 import pytest
 
+from wsss_jax.data.class_maps import read_maps
 from wsss_jax.errors import DataError
-from wsss_jax.refinement.maps import read_maps
 
 SIZE = (5, 7)
 CAM = np.full(SIZE, 0.5, np.float32)
