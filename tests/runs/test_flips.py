@@ -17,7 +17,7 @@ from wsss_jax.files import read_json, write_json
 from wsss_jax.refinement.jobs import Refined
 from wsss_jax.runs import manifest, provenance
 from wsss_jax.runs.layout import Layout
-from wsss_jax.stages import crf, infer, results
+from wsss_jax.stages import crf, infer
 from wsss_jax.stages.evaluate import eval_cam
 from wsss_jax.systems.affinity import random_walk
 from wsss_jax.systems.sc_cam import features, subcategories
@@ -73,7 +73,7 @@ def read(run, path, warn):
     if within == "config.json":
         return read_json(path, "")
     if within == "metrics":
-        return results._read_json(path)
+        return read_json(path, "")
     if within == "logs":
         return read_lines(path, warn)
     if within == "cam":
