@@ -102,13 +102,16 @@ def check_maps(
             f"{what} has the class {ids.max()}, but classes are 0 to {num_classes - 1}; was it made on "
             "another data set?"
         )
-    if not np.issubdtype(planes.dtype, np.floating) or not np.isfinite(planes).all():
+    if np.issubdtype(planes.dtype, np.floating):
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and told below
+            planes = planes.astype(np.float32, copy=False)
+    if planes.dtype != np.float32 or not np.isfinite(planes).all():
         remedy = remedy or "make it again"
         raise DataError(f"{what} holds {planes.dtype} values that are no finite scores; {remedy}")
     order = np.argsort(ids)
     if np.any(np.diff(order) < 0):
         ids, planes = ids[order], planes[order]
-    return ClassMaps(ids.astype(np.int32, copy=False), planes.astype(np.float32, copy=False))
+    return ClassMaps(ids.astype(np.int32, copy=False), planes)
 
 
 def read_maps(
