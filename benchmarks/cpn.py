@@ -16,10 +16,10 @@ from benchmarks.networks import method_of
 from benchmarks.row import Row, Settings
 from benchmarks.timing import interleaved
 from benchmarks.train import Step, compilation_rows
-from wsss_jax.method import Variables
 from wsss_jax.ops.correlation import correlate, unit_vectors
 from wsss_jax.systems.cpn.network import CpnScores, score_cpn
 from wsss_jax.systems.cpn.task import Cpn
+from wsss_jax.task import Variables
 
 _PUBLISHED = (12, 56, 56)  # views of a batch, rows and columns of positions
 _CHANNELS, _MAPS = 192, 21

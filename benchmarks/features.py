@@ -16,13 +16,13 @@ from benchmarks.row import Row, Settings
 from benchmarks.timing import interleaved, seconds_of
 from wsss_jax.data.source import Source
 from wsss_jax.inference.predict import InferenceSettings, plan_batches
-from wsss_jax.method import Variables
-from wsss_jax.ops.normalise import normalise_images
+from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.sharding import data_mesh
 from wsss_jax.stages.infer import inference_settings
 from wsss_jax.systems.sc_cam.extractor import FeatureExtractor
 from wsss_jax.systems.sc_cam.features import pooled_features
 from wsss_jax.systems.sc_cam.network import PooledFeatures
+from wsss_jax.task import Variables
 
 _BUCKETS = 2  # for few pictures; a real list has the configured number
 
@@ -96,7 +96,7 @@ class _Plain:
     ) -> None:
         self.found: dict[str, np.ndarray] = {}
         self._variables, self._source, self._ids = jax.device_put(variables), source, ids
-        self._run: Any = jax.jit(lambda weights, pixels: network.apply(weights, normalise_images(pixels)))
+        self._run: Any = jax.jit(lambda weights, pixels: network.apply(weights, IMAGENET.images(pixels)))
 
     def __call__(self) -> None:
         for image_id in self._ids:

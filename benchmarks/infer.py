@@ -17,10 +17,11 @@ from benchmarks.timing import Times, interleaved, seconds_of
 from wsss_jax.data.source import Source
 from wsss_jax.inference.buckets import plan_buckets, smallest_bucket
 from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
-from wsss_jax.method import Method, Variables
+from wsss_jax.method import Method
 from wsss_jax.runs.context import given_classes
 from wsss_jax.sharding import data_mesh
 from wsss_jax.stages.infer import inference_settings
+from wsss_jax.task import Variables
 
 _BUCKETS = 2  # for few pictures; a real list has the configured number
 _PLAIN_PICTURES = 2  # each of them compiles a program per scale

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from benchmarks.row import Settings
 from wsss_jax.config import defaults
-from wsss_jax.method import Method, Variables
+from wsss_jax.method import Method
 from wsss_jax.runs.devices import configure_jax
 from wsss_jax.systems import SYSTEMS
+from wsss_jax.task import Variables
 from wsss_jax.training.initial import variable_shapes
 
 NUM_CLASSES = 20  # of VOC

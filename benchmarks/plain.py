@@ -12,9 +12,10 @@ import numpy as np
 
 from wsss_jax.data.source import Source
 from wsss_jax.data.transforms import rescale
-from wsss_jax.method import Method, Variables
-from wsss_jax.ops.normalise import normalise_images
+from wsss_jax.method import Method
+from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.ops.resize import resize_bilinear
+from wsss_jax.task import Variables
 
 _NOT_PADDED: Any = None
 _Shape = tuple[int, ...]
@@ -59,7 +60,7 @@ class PlainLoop:
         self, variables: Variables, pixels: jax.Array, classes: jax.Array, shape: tuple[int, int]
     ) -> jax.Array:
         """Sum of the picture's and its mirror image's activated maps, [1, H, W, K]; both as one batch."""
-        images = normalise_images(pixels)
+        images = IMAGENET.images(pixels)
         both = jnp.concatenate([images, images[:, :, ::-1]])
         maps = self._method.cam(variables, both, _NOT_PADDED).maps
         maps = jnp.where(classes >= 0, maps[..., jnp.maximum(classes, 0)], 0)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from wsss_jax.data.transforms import IMAGENET_MEAN, IMAGENET_STD, rescale
-from wsss_jax.method import Variables
 from wsss_jax.systems.infer_cam.crops import Box, cut, through_jpeg
 from wsss_jax.systems.infer_cam.eraser import PartPlan
 from wsss_jax.systems.infer_cam.rule import InferCam
+from wsss_jax.task import Variables
 
 _NOT_PADDED: Any = None
 

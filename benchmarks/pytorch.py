@@ -19,10 +19,10 @@ from benchmarks.row import Row, Settings
 from benchmarks.timing import Times, interleaved
 from benchmarks.train import Step, random_batch
 from wsss_jax.errors import RunError
-from wsss_jax.method import Variables
 from wsss_jax.models.classifier import score
 from wsss_jax.models.resnet38 import ResNet38
 from wsss_jax.systems.cam.task import Cam
+from wsss_jax.task import Variables
 from wsss_jax.weights import from_variables
 
 _TOLERANCE = 1e-4  # of the largest logit; the two sum in different orders
@@ -72,7 +72,7 @@ class _Twin:
         network, options = method.network, published_config(settings, "cam").optimizer
         trunk = ResNet38(network.width, network.blocks, network.dilations, network.trunk_dropout)
         self._network = TorchClassifier(trunk, NUM_CLASSES, method.frozen_blocks)
-        exported = from_variables(variables[method.trained], network.state_dict)
+        exported = from_variables(variables[method.name], network.state_dict)
         # A copy, since PyTorch shares NumPy's memory.
         tensors = {name: torch.tensor(np.array(x)) for name, x in exported.items()}
         self._network.load_state_dict(tensors, strict=False)  # but for num_batches_tracked
@@ -102,7 +102,7 @@ class _Twin:
 
 
 def _forward(method: Cam, variables: Variables, images: np.ndarray) -> Callable[[], np.ndarray]:
-    placed, x = jax.device_put((variables[method.trained], images))
+    placed, x = jax.device_put((variables[method.name], images))
     apply = jax.jit(lambda variables, x: score(method.network, variables, x).logits)
     return lambda: np.asarray(jnp.asarray(apply(placed, x)))
 

@@ -16,13 +16,13 @@ from benchmarks.row import Row, Settings
 from benchmarks.timing import Times, interleaved, seconds_of
 from wsss_jax.data.source import Source
 from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
-from wsss_jax.method import Variables
 from wsss_jax.runs.context import given_classes
 from wsss_jax.sharding import data_mesh
 from wsss_jax.stages.infer import inference_settings
 from wsss_jax.systems.infer_cam.crops import Box, Parts, split_boxes
 from wsss_jax.systems.infer_cam.eraser import Eraser, PartPlan, Response
 from wsss_jax.systems.infer_cam.rule import InferCam
+from wsss_jax.task import Variables
 
 _BUCKETS = 4  # for few pictures; a real list has the configured number
 _PLAIN_PICTURES = 1  # each of them compiles a program per part and scale

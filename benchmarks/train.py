@@ -17,11 +17,10 @@ from benchmarks.networks import NUM_CLASSES, method_of, published_config, random
 from benchmarks.row import Row, Settings
 from benchmarks.timing import interleaved
 from wsss_jax.method import Method
-from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.ops.conv import conv2d
 from wsss_jax.sharding import data_mesh, put_batch, replicated
 from wsss_jax.training.optimizer import polynomial_sgd
-from wsss_jax.training.step import TrainState, make_train_step, partition
+from wsss_jax.training.step import TrainState, first_state, make_train_step, partition
 
 _METHODS = ("cam", "cse")
 _STEPS_PER_EPOCH = 1000  # only the schedules depend on it
@@ -46,7 +45,7 @@ def _method_rows(settings: Settings, name: str) -> list[Row]:
 
 def _pointwise_rows(settings: Settings) -> list[Row]:
     """b7's shortcut, value and both gradients: the product of `ops.conv.conv2d` and XLA's convolution."""
-    rng, side = np.random.default_rng(0), -(-settings.crop // STRIDE)
+    rng, side = np.random.default_rng(0), settings.crop // 8
     inputs, outputs = (max(1, int(n * settings.width)) for n in (2048, 4096))
     x = jnp.asarray(rng.standard_normal((settings.batch_size, side, side, inputs), np.float32))
     kernel = jnp.asarray(rng.standard_normal((1, 1, inputs, outputs), np.float32))
@@ -93,22 +92,21 @@ class Step:
 
     def __init__(self, settings: Settings, method: Method, images: int) -> None:
         mesh = data_mesh()
-        trainable, frozen = partition(random_variables(method), method)
+        parted = partition(random_variables(method), method)
         config = published_config(settings, "cam").optimizer
         optimizer = polynomial_sgd(
-            {path: method.group(tuple(path.split("/"))) for path in trainable},
+            {path: method.group(tuple(path.split("/"))) for path in parted.trainable},
             learning_rate=1e-6,  # of random weights, so that the loss stays finite for any number of steps
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             power=config.power,
             max_step=15 * _STEPS_PER_EPOCH,
         )
-        totals = {name: jnp.zeros(()) for name in method.metrics}
-        state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), totals)
+        state = first_state(parted, optimizer, method)
         # Copies, for the step donates its state and a CPU device may share NumPy's memory.
         self._state = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=replicated(mesh))(state)
         batch = put_batch(random_batch(images, settings.crop), mesh, accumulation=1)
-        self._rest = (jax.device_put(frozen, replicated(mesh)), batch, jax.random.key(0))
+        self._rest = (jax.device_put(parted.frozen, replicated(mesh)), batch, jax.random.key(0))
         step: Any = make_train_step(
             method, optimizer, _STEPS_PER_EPOCH, mesh
         )  # jitted, and so can be lowered

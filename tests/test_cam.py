@@ -26,7 +26,8 @@ from wsss_jax.data.transforms import rescale
 from wsss_jax.data.voc import CLASSES as VOC
 from wsss_jax.errors import CheckpointError, ConfigError, DataError, RunError, UserError
 from wsss_jax.files import file_name, sealed
-from wsss_jax.ops.normalise import max_normalise, normalise_images
+from wsss_jax.ops.normalise import max_normalise
+from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.predictor.result import write_result
 from wsss_jax.refinement.folder import pair_files
@@ -58,13 +59,13 @@ def save(folder, method, settings, step, seed, score, **changes):
     """A checkpoint as training saves it."""
     meta = {
         "method": settings.method,
-        "network": method.trained,
+        "task": method.name,
         "classes": list(CLASSES),
         "config": settings.to_json_best_effort(),
         "epochs": 1.0,
         **changes,
     }
-    variables = narrow_variables(method, seed)[method.trained]
+    variables = {method.name: narrow_variables(method, seed)[method.name]}
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(step, variables, {"count": np.zeros(1)}, meta)
         if score is not None:
@@ -100,7 +101,7 @@ def image():
 def plain(method, image):
     """Maps [C, H, W] and logits [C] of the unpadded network at scale 1, by nothing but its layers."""
     variables = narrow_variables(method, 0)["classifier"]
-    scores = jax.jit(method.network.apply)(variables, normalise_images(image[None]))
+    scores = jax.jit(method.network.apply)(variables, IMAGENET.images(image[None]))
     maps = max_normalise(resize_bilinear(jax.nn.relu(scores.maps), image.shape[:2]))
     return np.asarray(maps)[0].transpose(2, 0, 1), np.asarray(scores.logits)[0]
 
@@ -189,7 +190,7 @@ def test_scales_and_flip_are_averaged(workdir, method, image):
     variables = narrow_variables(method, 0)["classifier"]
     views = [v for scale in (0.5, 1.5) for v in (rescale(image, scale), rescale(image, scale)[:, ::-1])]
     apply = jax.jit(method.network.apply)
-    logits = [apply(variables, normalise_images(view[None])).logits[0] for view in views]
+    logits = [apply(variables, IMAGENET.images(view[None])).logits[0] for view in views]
     found = CamModel.load(workdir, scales=(0.5, 1.5))(image)
     wanted = 1 / (1 + np.exp(-np.mean(logits, 0)))
     rounding = 1e-5 * np.abs(logits).max()
@@ -349,7 +350,7 @@ def test_every_network_with_maps_is_known(tmp_path, config, state_dict, name, cl
     settings = ConfigDict(config.to_dict())
     settings.method, settings.sc_cam.k, settings.cpn.branch_width = name, 3, 0.5
     method = make_method(settings, classes)
-    variables = narrow_variables(method)[method.trained]
+    variables = narrow_variables(method)[method.name]
     with (tmp_path / "a.pth").open("wb") as file:
         write_torch(file, from_variables(variables, state_dict, blocks=(0, 0, 1, 0)))
     names = [f"c{i}" for i in range(classes)] if classes != 20 else None
@@ -360,7 +361,7 @@ def test_every_network_with_maps_is_known(tmp_path, config, state_dict, name, cl
     assert loaded.about.endswith("; named as VOC's") == (names is None)
     assert loaded._program._method == method
     np.testing.assert_array_equal(
-        loaded._variables[method.trained]["params"]["trunk"]["conv1a"]["kernel"],
+        loaded._variables[method.name]["params"]["trunk"]["conv1a"]["kernel"],
         variables["params"]["trunk"]["conv1a"]["kernel"],
     )
 
@@ -411,7 +412,7 @@ def test_a_run_says_itself_what_it_is(workdir):
         {"config": '{"model": {"width": 1}}'},
         {"classes": 3},
         {"classes": list(CLASSES[:3])},
-        {"network": "er"},
+        {"task": "er"},
     ],
 )
 def test_checkpoint_that_describes_itself_badly(tmp_path, workdir, changes):

@@ -32,6 +32,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs
 _STAGES = flags.DEFINE_list(
     "stages", None, "Stages to run, such as infer_cam,eval_cam; default all of the method's."
 )
+_PROFILE = flags.DEFINE_string(
+    "profile", "", "START:STOP: trace these steps of a training by jax.profiler, into the folder of its log."
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Check everything, say what would be done, and do nothing.")
 _LIST = flags.DEFINE_bool("list", False, "List experiments, methods and their stages.")
 
@@ -56,6 +59,8 @@ def main(argv: Sequence[str]) -> None:
     if _CONFIG.value is None:
         raise ConfigError("--config=NAME or --config=FILE is missing; --list shows the experiments")
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    if _PROFILE.value:
+        _CONFIG.value.log.profile = _PROFILE.value
     do = dry_run if _DRY_RUN.value else run_stages
     do(_CONFIG.value, _WORKDIR.value or f"runs/{name}", _STAGES.value, SYSTEMS)
 

@@ -134,7 +134,6 @@ def walk_folder(
     from wsss_jax.config import defaults
     from wsss_jax.data.pool import default_threads
     from wsss_jax.inference.predict import InferenceSettings, plan_batches
-    from wsss_jax.models.resnet38 import STRIDE
     from wsss_jax.refinement.walk import WalkSettings
     from wsss_jax.refinement.walker import Walker
     from wsss_jax.runs.provenance import record_provenance
@@ -156,14 +155,14 @@ def walk_folder(
     settings = WalkSettings(beta=walk.beta, logt=walk.logt, method=walk.method)
     mesh = data_mesh(jax.local_devices())
     walker = Walker(net.network, net.radius, settings, mesh, plan)
-    load = Attempt(functools.partial(walk_input, pairs, walk.alpha))
+    load = Attempt(functools.partial(walk_input, pairs, walk.alpha, net.network.stride))
     unreadable = [size for size in map(Attempt(pairs.size), todo) if isinstance(size, Refused)]
     sound = [image_id for image_id in todo if image_id not in {refused.image_id for refused in unreadable}]
     source: Any = pairs  # only sizes are asked for
     batches = plan_batches(source, sound, plan, mesh.size)
     walked = walker.walk(variables, batches, load, default_threads())
     results: Iterable[Sequence[Any]] = itertools.chain([unreadable], walked)
-    write = functools.partial(write_walked, pairs, out, STRIDE, walk.fixed_threshold)
+    write = functools.partial(write_walked, pairs, out, net.network.stride, walk.fixed_threshold)
     _write_all(pairs, todo, results, write, "random walk")
 
 
@@ -213,13 +212,12 @@ def _sound(results: Iterable[Sequence[Result | Refused]], refused: list[Refused]
         yield [result for result in several if not isinstance(result, Refused)]
 
 
-def walk_input(pairs: Pairs, alpha: float, image_id: str) -> "WalkInput":
+def walk_input(pairs: Pairs, alpha: float, stride: int, image_id: str) -> "WalkInput":
     """A picture and the scores of its cells; DataError if it or its maps cannot be used."""
-    from wsss_jax.models.resnet38 import STRIDE
     from wsss_jax.refinement.walker import WalkInput
 
     image, maps = pairs.read(image_id)
-    return WalkInput(image_id, image, walk_seeds(maps, alpha, STRIDE))
+    return WalkInput(image_id, image, walk_seeds(maps, alpha, stride))
 
 
 def _task(options: argparse.Namespace) -> Task:

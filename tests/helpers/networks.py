@@ -12,6 +12,7 @@ from wsss_jax.systems.cam.task import Cam
 from wsss_jax.systems.cpn.network import CpnNetwork
 from wsss_jax.systems.cpn.task import Cpn
 from wsss_jax.systems.cse.task import Cse
+from wsss_jax.task import image_counts, weighted_sum
 from wsss_jax.weights import to_variables
 
 FROZEN_BLOCKS = ("conv1a", "b2", "b2_1", "b2_2")
@@ -85,3 +86,12 @@ def relative(found, wanted) -> float:
     """Largest difference relative to the largest value wanted."""
     wanted = np.asarray(wanted)
     return float(np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max())
+
+
+def batch_loss(outcome, epsilon=0.0):
+    """The loss and the mean of every term over a whole batch that is one group: (loss, {name: mean})."""
+    means = {
+        name: term.total.sum() / (image_counts(term).sum() + epsilon) for name, term in outcome.terms.items()
+    }
+    loss = weighted_sum(outcome.terms, means)
+    return loss, {"loss": loss, **means}

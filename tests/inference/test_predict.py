@@ -11,7 +11,7 @@ from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import ConfigError
 from wsss_jax.inference import predict as predict_module
 from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
-from wsss_jax.ops.normalise import normalise_images
+from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.sharding import data_mesh
 
@@ -46,14 +46,14 @@ def predict(method, settings, devices=1, classes=GIVEN, ids=tuple(SIZES)):
 
 def alone(method, image_id, scales, flip, relu_first):
     """Maps [C, H, W] of all classes and mean logits by the network itself; nothing is padded."""
-    network = method.networks[method.trained]
+    network = method.networks[method.name]
     apply, resize = jax.jit(network.apply), jax.jit(resize_bilinear, static_argnums=1)
-    variables = narrow_variables(method)[method.trained]
+    variables = narrow_variables(method)[method.name]
     picture = Pictures().image(image_id)
     total, logits = 0.0, []
     for scale in scales:
         for step in (1, -1) if flip else (1,):
-            scores = apply(variables, normalise_images(rescale(picture, scale)[None, :, ::step]))
+            scores = apply(variables, IMAGENET.images(rescale(picture, scale)[None, :, ::step]))
             maps = scores.maps[:, :, ::step]
             maps = resize(jax.nn.relu(maps) if relu_first else maps, picture.shape[:2])
             total += np.maximum(np.asarray(maps)[0], 0)

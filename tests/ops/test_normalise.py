@@ -4,23 +4,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.helpers.golden import GOLDEN
-from wsss_jax.ops.normalise import max_normalise, min_max_normalise, normalise_crops, normalise_images
+from wsss_jax.ops.normalise import max_normalise, min_max_normalise
+from wsss_jax.ops.preprocess import IMAGENET, Preprocess
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 def test_images_are_standardised_by_channel():
     image = np.array([[[0, 0, 0], [255, 255, 255], [51, 102, 204]]], np.uint8)
-    found = normalise_images(image)
+    found = IMAGENET.images(image)
     wanted = (np.array([[[0, 0, 0], [1, 1, 1], [0.2, 0.4, 0.8]]]) - MEAN) / STD
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert found.dtype == jnp.float32
 
 
+def test_blue_comes_first_and_the_margin_is_black_where_a_recipe_has_it_so():
+    caffe = Preprocess(mean=(104.0, 117.0, 123.0), scale=1.0, bgr=True, pad_first=True)
+    crop = np.array([[[[0, 0, 0], [10, 20, 30]]]], np.uint8)
+    found = caffe.crops(crop, np.array([[0, 1, 1, 2]], np.int32))[0, 0]
+    np.testing.assert_allclose(found, [[-104, -117, -123], [30 - 104, 20 - 117, 10 - 123]])
+
+
 def test_crops_are_zero_outside_the_picture():
     images = np.full((3, 3, 4, 3), 255, np.uint8)
     boxes = np.array([[1, 3, 2, 4], [0, 3, 0, 4], [2, 2, 0, 4]], np.int32)
-    found = np.asarray(normalise_crops(images, boxes))
+    found = np.asarray(IMAGENET.crops(images, boxes))
     inside = np.zeros((3, 3, 4), bool)
     inside[0, 1:3, 2:4] = inside[1] = True  # ends are exclusive, and the third box is empty
     np.testing.assert_allclose(found[inside], np.broadcast_to((1 - MEAN) / STD, (inside.sum(), 3)), atol=1e-5)

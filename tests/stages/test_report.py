@@ -199,12 +199,14 @@ def test_scored_pictures_that_were_trained_on_are_told_of(run, tmp_path):
 
 def test_losses_and_their_terms_are_drawn_if_there_are_any(run):
     assert not [a for a in page_of(run).all("svg") if "loss" in a["aria-label"]]
-    lines = [{"step": i, "epoch": 0, "loss": 1 / i, "loss_all": 0.5, "loss_erased": 0.1} for i in (1, 2, 3)]
+    values = {"loss_all": 0.5, "loss_erased": 0.1, "gradient_norm": 2.0, "learning_rate": 0.01}
+    lines = [{"step": i, "epoch": 0, "loss": 1 / i, **values} for i in (1, 2, 3)]
     run.layout.logs.mkdir(exist_ok=True)
     writer = MetricWriter(run.layout.logs, 0)
     for line in lines:
         writer.write(line["step"], line)
-    curves = ["OC-CSE: loss", "OC-CSE: all", "OC-CSE: erased"]
+    names = ("loss", "all", "erased", "gradient norm", "learning rate")
+    curves = [f"OC-CSE: {name}" for name in names]
     assert [text for text in page_of(run).texts if text in curves] == curves
 
 

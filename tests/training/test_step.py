@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.networks import (
+    batch_loss,
     narrow_batch,
     narrow_cam,
     narrow_cpn,
@@ -15,7 +16,7 @@ from tests.helpers.networks import (
 )
 from wsss_jax.sharding import data_mesh, put_batch, replicated
 from wsss_jax.training.optimizer import polynomial_sgd
-from wsss_jax.training.step import TrainState, make_train_step, merge, partition
+from wsss_jax.training.step import first_state, make_train_step, merge, partition
 
 METHODS = {"cam": narrow_cam, "cse": narrow_cse, "cpn": narrow_cpn}
 
@@ -23,20 +24,18 @@ METHODS = {"cam": narrow_cam, "cse": narrow_cse, "cpn": narrow_cpn}
 def three_steps(method, devices, accumulation):
     """Losses and learnt parameters after three steps from the same start on the same batches."""
     mesh = data_mesh(jax.devices()[:devices])
-    trainable, frozen = partition(narrow_variables(method), method)
-    groups = {path: method.group(tuple(path.split("/"))) for path in trainable}
+    parted = partition(jax.tree.map(jnp.array, narrow_variables(method)), method)
+    groups = {path: method.group(tuple(path.split("/"))) for path in parted.trainable}
     optimizer = polynomial_sgd(
         groups, learning_rate=0.05, momentum=0.9, weight_decay=5e-4, power=0.9, max_step=10
     )
-    trainable = jax.tree.map(jnp.array, trainable)
-    totals = {name: jnp.zeros(()) for name in method.metrics}
-    state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), totals)
+    state = first_state(parted, optimizer, method)
     # All on the mesh, as the loop puts it: else the first step has other shardings and a program of its own.
-    state, frozen, key = jax.device_put((state, frozen, jax.random.key(7)), replicated(mesh))
+    state, frozen, key = jax.device_put((state, parted.frozen, jax.random.key(7)), replicated(mesh))
     step = make_train_step(method, optimizer, 2, mesh)
     losses = []
     # Two classes that are strongest at the same place tie in CPN's loss, and rounding decides between them.
-    one_class = method.trained == "cpn"
+    one_class = method.name == "cpn"
     for i in range(3):
         batch = put_batch(narrow_batch(seed=i, one_class=one_class), mesh, accumulation)
         before = state.totals["loss"] * 1
@@ -67,13 +66,13 @@ def test_devices_and_accumulation_do_not_change_the_result(method, reference, de
 
 
 def test_the_steps_did_learn(method, reference):
-    start, _ = partition(narrow_variables(method), method)
-    moved = {path: relative(x, start[path]) for path, x in reference[1].items()}
+    start = partition(narrow_variables(method), method)
+    moved = {path: relative(x, start.trainable[path]) for path, x in reference[1].items()}
     assert min(moved.values()) > 1e-4, moved
 
 
 def test_what_is_frozen_is_no_argument_of_the_gradient_and_has_no_optimiser_state(method):
-    trainable, frozen = partition(narrow_variables(method), method)
+    trainable, _, frozen = partition(narrow_variables(method), method)
     assert not trainable.keys() & frozen.keys()
     assert all("/bn" not in path and "batch_stats" not in path for path in trainable)
     assert not any(block in path for path in trainable for block in ("/conv1a/", "/b2/"))
@@ -87,14 +86,14 @@ def test_what_is_frozen_is_no_argument_of_the_gradient_and_has_no_optimiser_stat
 
 def test_frozen_layers_cost_no_backward_pass(method):
     """The gradient's program holds no convolution that would only serve b2."""
-    trainable, frozen = partition(narrow_variables(method), method)
-    if method.trained == "er":
+    trainable, _, frozen = partition(narrow_variables(method), method)
+    if method.name == "er":
         pytest.skip("gradients pass through the whole of cl by design")
     batch = {"images": jnp.zeros((2, 24, 24, 3)), "labels": jnp.ones((2, 6)), "keep": jnp.ones((2, 24, 24))}
     keys = jax.random.split(jax.random.key(0), 2)
 
     def loss(trainable, frozen):
-        return method.loss(merge(trainable, frozen), batch, keys, None)[0]
+        return batch_loss(method.loss(merge(trainable, frozen), batch, keys, None))[0]
 
     def convolutions(gradient):
         text = jax.jit(gradient).lower(trainable, frozen).as_text()
@@ -110,9 +109,9 @@ def test_frozen_layers_cost_no_backward_pass(method):
 
 
 def test_an_optimiser_step_leaves_the_frozen_variables_alone(method, reference):
-    _, frozen = partition(narrow_variables(method), method)
+    frozen = partition(narrow_variables(method), method).frozen
     merged = merge(reference[1], frozen)
-    flat_again, frozen_again = partition(merged, method)
+    flat_again, _, frozen_again = partition(merged, method)
     assert flat_again.keys() == reference[1].keys()
     for path, x in frozen.items():
         np.testing.assert_array_equal(frozen_again[path], x)

@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from wsss_jax.method import Method, Variables
 from wsss_jax.models.classifier import Scores
-from wsss_jax.models.resnet38 import STRIDE
-from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.ops.valid import after_stride, flip_valid
 from wsss_jax.sharding import replicated, split
+from wsss_jax.task import CamRule, Variables
 
 
 class PaddedBatch(NamedTuple):
@@ -34,11 +32,11 @@ class Cams(NamedTuple):
 class CamProgram:
     """Multi-scale, flipped inference of a method, exact inside each picture; one compilation per bucket.
 
-    For each scale and flip: the network's maps at stride 8, resized to the picture's original size,
+    For each scale and flip: the network's maps at its stride, resized to the picture's original size,
     activated; their sum is normalised per class.
     """
 
-    def __init__(self, method: Method, mesh: Mesh, *, flip: bool) -> None:
+    def __init__(self, method: CamRule, mesh: Mesh, *, flip: bool) -> None:
         """Batches must be divisible by the mesh's devices."""
         self.compiled = 0  # programs so far
         self._method, self._flip, self._mesh = method, flip, mesh
@@ -81,16 +79,16 @@ class CamProgram:
         maps, logits = self._method.cam(variables, views, jnp.concatenate([sizes, sizes]))
         maps = _select(maps, jnp.concatenate([batch.classes, batch.classes]), logits.shape[1])
         plain, mirrored = jnp.split(maps, 2)
-        mirrored = flip_valid(mirrored, after_stride(sizes, STRIDE))
+        mirrored = flip_valid(mirrored, after_stride(sizes, self._method.stride))
         total = self._resized(plain, sizes, batch, shape) + self._resized(mirrored, sizes, batch, shape)
         return Scores(total, logits.reshape(2, *sizes.shape[:1], -1).mean(0))
 
     def _views(self, images: jax.Array, sizes: jax.Array) -> jax.Array:
-        """What the network sees of one scale: the normalised pictures, and after them their mirror images.
+        """What the network sees of one scale: the prepared pictures, and after them their mirror images.
 
         Both are one batch, so that half as many convolutions must be compiled.
         """
-        pixels = normalise_images(images)
+        pixels = self._method.preprocess.images(images)
         return jnp.concatenate([pixels, flip_valid(pixels, sizes)]) if self._flip else pixels
 
     def _resized(

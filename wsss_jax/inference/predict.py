@@ -16,7 +16,7 @@ from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import ConfigError
 from wsss_jax.inference.buckets import Size, plan_buckets, scaled, smallest_bucket
 from wsss_jax.inference.multiscale import CamProgram, Cams, PaddedBatch
-from wsss_jax.method import Method, Variables
+from wsss_jax.task import CamRule, Variables
 
 Item = TypeVar("Item")
 _USUAL_AREA = 512 * 512  # pixels; batches of larger pictures have fewer of them, for memory's sake
@@ -92,7 +92,7 @@ def plan_batches(
 class Predictor:
     """Computes CAMs batch by batch; its compiled programs serve any number of lists."""
 
-    def __init__(self, method: Method, mesh: Mesh, settings: InferenceSettings) -> None:
+    def __init__(self, method: CamRule, mesh: Mesh, settings: InferenceSettings) -> None:
         """The batch size is rounded up to a multiple of the mesh's devices."""
         self.program = CamProgram(method, mesh, flip=settings.flip)
         self._settings, self._devices = settings, mesh.size

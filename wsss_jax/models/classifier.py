@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from wsss_jax.models.layers import xavier_init
-from wsss_jax.models.resnet38 import STRIDE, OnResNet38
+from wsss_jax.models.resnet38 import OnResNet38
 from wsss_jax.ops.valid import after_stride, global_average
 
 
@@ -41,7 +41,7 @@ class Classifier(OnResNet38):
         """Scores normalised images [B, H, W, 3]; `sizes` and `keys` as in `ResNet38`."""
         conv6 = self._dropped(self._features(images, sizes, keys)["conv6"], self.head_dropout, keys)
         maps = self._pointwise(self.num_classes, xavier_init, "fc8")(conv6).astype(jnp.float32)
-        return Scores(maps, global_average(maps, after_stride(sizes, STRIDE)))
+        return Scores(maps, global_average(maps, after_stride(sizes, self.stride)))
 
 
 def score(

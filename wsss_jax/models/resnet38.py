@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from wsss_jax.models.dropout import Dropout2d
 from wsss_jax.models.layers import Conv
 from wsss_jax.models.norms import BatchNorm
+from wsss_jax.ops.preprocess import IMAGENET, Preprocess
 from wsss_jax.ops.valid import after_stride, zero_outside
 
-STRIDE = 8
 _PUBLISHED_BLOCKS = (2, 2, 5, 2)
 _PUBLISHED_DILATIONS = (2, 4, 4)
 _PUBLISHED_DROPOUT = (0.3, 0.5)
@@ -144,6 +144,7 @@ class OnResNet38(nn.Module, kw_only=True):
     The settings go by name, so that a subclass's own come first by position.
 
     Attributes:
+      stride, preprocess: of the feature maps that heads see, and of the images.
       state_dict: its name in `weights.networks`.
       heads: its modules besides the trunk, which ImageNet weights do not have.
       trunk_dropout: `dropout` of the trunk.
@@ -156,6 +157,8 @@ class OnResNet38(nn.Module, kw_only=True):
     trunk_dropout: tuple[float, float] = _PUBLISHED_DROPOUT
     dtype: Any = jnp.float32
 
+    stride: ClassVar[int] = 8
+    preprocess: ClassVar[Preprocess] = IMAGENET
     state_dict: ClassVar[str]
     heads: ClassVar[tuple[str, ...]]
 

@@ -1,14 +1,12 @@
 """Losses that several systems share."""
 
 import jax
-import jax.numpy as jnp
 import optax
 
 
 def multi_label_soft_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Binary cross-entropy of each class, averaged over classes and then over the batch; logits, labels [B,
-    C].
+    """Binary cross-entropy of each class, averaged over the classes: logits, labels [B, C] -> [B].
 
-    PyTorch's `multilabel_soft_margin_loss` and its mean `binary_cross_entropy_with_logits` are both this.
+    Its mean over images is PyTorch's `multilabel_soft_margin_loss`, and `binary_cross_entropy_with_logits`.
     """
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels))
+    return optax.sigmoid_binary_cross_entropy(logits, labels).mean(-1)

@@ -24,16 +24,16 @@ def top_mean(x: jax.Array, count: int) -> jax.Array:
 
 def hard_example_mean(errors: jax.Array, share: float) -> jax.Array:
     """Online hard example mining (A. Shrivastava et al., CVPR 2016): mean of the largest int(N * share)
-    errors of each image, [B, ...] with N values an image -> scalar, mean over images."""
+    errors of each image: [B, ...] with N values an image -> [B]."""
     rows = errors.reshape(errors.shape[0], -1)
-    return top_mean(rows, int(rows.shape[1] * share)).mean()
+    return top_mean(rows, int(rows.shape[1] * share))
 
 
 def min_pooling_loss(maps: jax.Array) -> jax.Array:
     """Adaptive min pooling (SEAM, CVPR 2020): mean of the lowest quarter of positions, where the picture is
-    likely background, of the best channel's positive part; [B, H, W, K] -> scalar, mean over images."""
+    likely background, of the best channel's positive part: [B, H, W, K] -> [B]."""
     best = jax.nn.relu(maps.max(-1)).reshape(maps.shape[0], -1)
-    return -top_mean(-best, best.shape[1] // 4).mean()
+    return -top_mean(-best, best.shape[1] // 4)
 
 
 def max_onehot(x: jax.Array) -> jax.Array:

@@ -83,10 +83,10 @@ def load(checkpoint: str | os.PathLike[str], bare: BareFile) -> Loaded:
 def _from_training(restored: Any, folder: Any) -> Loaded:
     config, classes, network = _description(restored.meta, folder)
     method = _made(config, classes, restored.variables, str(folder))
-    if network != method.trained:
-        raise CheckpointError(f"{folder}: holds {network!r}, but {config.method} trains {method.trained!r}")
+    if network != method.name:
+        raise CheckpointError(f"{folder}: holds {network!r}, but {config.method} trains {method.name!r}")
     about = f"{network} of the method {config.method}, step {restored.step}, {len(classes)} classes"
-    return Loaded(method=method, variables={network: restored.variables}, classes=classes, about=about)
+    return Loaded(method=method, variables=restored.networks, classes=classes, about=about)
 
 
 def _from_file(path: Any, bare: BareFile) -> Loaded:
@@ -115,7 +115,7 @@ def _from_weights(variables: dict[str, Any], source: str, bare: BareFile) -> Loa
     classes = _class_names(count, bare.class_names, source)
     method = _made(config, classes, variables, source)
     about = f"{network} from {source}, {count} classes{_guesses(network, bare, systems)}"
-    return Loaded(method=method, variables={method.trained: variables}, classes=classes, about=about)
+    return Loaded(method=method, variables={method.name: variables}, classes=classes, about=about)
 
 
 def _guesses(network: str, bare: BareFile, systems: Mapping[str, Any]) -> str:
@@ -152,7 +152,7 @@ def _made(config: Any, classes: Sequence[str], variables: Mapping[str, Any], sou
 
     configure_jax(config)
     method = SYSTEMS.system(config.method).make(config, len(classes))
-    weights.check_against(variables, variable_shapes(method.networks[method.trained]), source=source)
+    weights.check_against(variables, variable_shapes(method.networks[method.name]), source=source)
     return method
 
 
@@ -168,7 +168,7 @@ def _description(meta: Mapping[str, Any], folder: Any) -> tuple[Any, tuple[str, 
         with config.unlocked():
             config.update(json.loads(meta["config"]))
         validate(config)
-        return config, tuple(meta["classes"]), meta["network"]
+        return config, tuple(meta["classes"]), meta["task"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever the JSON holds
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise CheckpointError(

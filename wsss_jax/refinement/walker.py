@@ -11,13 +11,11 @@ from jax.sharding import Mesh
 from wsss_jax.data.class_maps import ClassMaps, ImageMaps
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, one_behind
-from wsss_jax.method import Variables
-from wsss_jax.models.resnet38 import STRIDE
-from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.ops.valid import after_stride, zero_outside
 from wsss_jax.refinement.jobs import Refused
 from wsss_jax.refinement.walk import WalkSettings, psa_affinities, psa_walk
 from wsss_jax.sharding import replicated, split
+from wsss_jax.task import Variables
 
 
 class WalkInput(NamedTuple):
@@ -79,7 +77,7 @@ class Walker:
         rows = self._plan.rows(bucket, self._mesh.size)
         images, sizes = np.zeros((rows, *bucket, 3), np.uint8), np.ones((rows, 2), np.int32)
         planes = _power_of_two(max((len(item.seeds.planes) for item in readable if item), default=1))
-        h, w = (-(-n // STRIDE) for n in bucket)
+        h, w = (-(-n // self._network.stride) for n in bucket)
         seeds = np.zeros((rows, planes, h, w), np.float32)
         for i, item in enumerate(readable):
             if item is not None:
@@ -93,9 +91,9 @@ class Walker:
     def _half(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> jax.Array:
         """Affinities, in the layout of `ops.stencil`, of uint8[B, H, W, 3] pictures."""
         # psa pads pictures to multiples of 8, by zeros after normalising, and its network sees the padding.
-        cells = after_stride(sizes, STRIDE)
-        pixels = zero_outside(normalise_images(images), sizes)
-        features = self._network.apply(variables, pixels, cells * STRIDE)
+        cells = after_stride(sizes, self._network.stride)
+        pixels = zero_outside(self._network.preprocess.images(images), sizes)
+        features = self._network.apply(variables, pixels, cells * self._network.stride)
         return psa_affinities(features, cells, self._radius)
 
 

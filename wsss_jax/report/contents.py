@@ -123,7 +123,7 @@ class ReportData:
       gallery_note: says how the pictures were picked.
       stages: every scored stage, one row each of a table; any number.
       training: training curves, each in a plot of its own; empty for none.
-      terms: the terms that a loss is the sum of, drawn in a small plot each.
+      terms: the terms that a loss is the sum of and what else belongs to a training, in a small plot each.
       figures: further pictures, shown in this order below everything else.
     """
 

@@ -1,12 +1,10 @@
 """What a run would do, without doing any of it."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from wsss_jax.config import flatten
@@ -17,7 +15,7 @@ from wsss_jax.runs.opening import look_into
 from wsss_jax.runs.parts import checked_stages
 from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.space import check_space, describe, free, needed, size
-from wsss_jax.training.initial import variable_shapes
+from wsss_jax.training.parameters import parameters
 
 _USES = {"train on": TRAIN_SPLIT, "maps of": INFER_SPLIT, "score": EVAL_SPLIT}
 
@@ -37,22 +35,11 @@ def dry_run(
     checked = check_start(run, wanted)
     _print("data, checked", _data(run, checked))
     _print("devices", (f"{d.id} {d.platform} {d.device_kind}" for d in jax.devices()))
-    _print("parameters: shape, group", parameters(run))
+    _print("parameters: shape, group", parameters(run.method))
     room = needed(checked)
     _print("folder", (str(run.layout.workdir), f"will take {describe(room)}; {size(free(run))} are free"))
     check_space(run, room)
     _print("stages", (" ".join(stage.name for stage in wanted),))
-
-
-def parameters(run: Run) -> Iterator[str]:
-    """A line for each variable of the method's networks, and one with their number for each network."""
-    for name, network in run.method.networks.items():
-        total = learning = 0
-        for path, leaf in flatten_dict(variable_shapes(network)).items():
-            group, count = run.method.group((name, *path)), math.prod(leaf.shape)
-            total, learning = total + count, learning + (group != "frozen") * count
-            yield f"{name}/{'/'.join(path)}  {' x '.join(map(str, leaf.shape))}  {group}"
-        yield f"{name}: {total:,} numbers, of which {learning:,} learn"
 
 
 def _data(run: Run, checked: Sequence[Checked]) -> Iterator[str]:

@@ -8,9 +8,9 @@ from etils import epath
 
 from wsss_jax.data.loader import BatchLoader, ClassificationSample
 from wsss_jax.errors import CheckpointError, ConfigError, RunError
-from wsss_jax.method import Variables
 from wsss_jax.runs.context import Run, require
 from wsss_jax.stages.samples import recipe
+from wsss_jax.task import Variables
 from wsss_jax.training.checkpoints import (
     Restored,
     best_first,
@@ -35,11 +35,11 @@ def initial_variables(run: Run, restored: Restored | None) -> Variables:
       ConfigError: `init_from` is missing or means nothing.
       CheckpointError: it is not of this network.
     """
-    method, variables = run.method, {}
+    method, learning, variables = run.method, run.method.learning, {}
     for name, network in method.networks.items():
-        if name == method.trained and restored is not None:
-            variables[name] = restored.variables
-        elif name == method.trained:
+        if name in learning and restored is not None:
+            variables[name] = restored.networks[name]
+        elif name in learning:
             variables[name] = _start(run, network)
         else:
             variables[name] = load_variables(run, classifier_path(run), network)
@@ -66,18 +66,18 @@ def result_variables(run: Run) -> tuple[Variables, str]:
       CheckpointError: they are damaged or of another network.
     """
     method, choice = run.method, run.config.cam.checkpoint
-    network = method.networks[method.trained]
     if choice not in ("best", "last") and not choice.isdigit():
-        variables = load_variables(run, choice, network, complete=True)
+        (name,) = method.learning
+        variables = load_variables(run, choice, method.networks[name], complete=True)
         run.say(f"weights: {choice}")
-        return {method.trained: variables}, digest(variables)
-    folder = run.layout.checkpoints(method.trained)
+        return {name: variables}, digest(variables)
+    folder = run.layout.checkpoints(method.name)
     restored = _chosen(run, folder, choice)
-    check_against(restored.variables, variable_shapes(network), source=str(folder / str(restored.step)))
-    run.say(
-        f"weights: {method.trained} of step {restored.step} ({choice}, {restored.meta['epochs']:g} epochs)"
-    )
-    return {method.trained: restored.variables}, restored.meta["digest"]["variables"]
+    for name, variables in restored.networks.items():
+        source = str(folder / str(restored.step))
+        check_against(variables, variable_shapes(method.networks[name]), source=source)
+    run.say(f"weights: {method.name} of step {restored.step} ({choice}, {restored.meta['epochs']:g} epochs)")
+    return restored.networks, restored.meta["digest"]["variables"]
 
 
 def load_variables(

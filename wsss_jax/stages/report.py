@@ -28,6 +28,8 @@ from wsss_jax.stages.evaluate import read_mask
 from wsss_jax.stages.results import main_results, own_score, places, scored_stages
 from wsss_jax.training.metrics import read_lines
 
+_BESIDE = ("gradient_norm", "learning_rate")  # in a training's log, and drawn beside the terms of its loss
+
 
 def report(run: Run) -> None:
     """Writes report/index.html from the metrics and maps on disk.
@@ -140,12 +142,13 @@ def _further_trainings(run: Run) -> dict[str, Path]:
 
 
 def _terms(run: Run) -> list[Series]:
-    """The terms of the run's own loss, where there is more than one."""
+    """The terms of the run's own loss, where there is more than one, gradient norm and learning rate."""
     title, folders = run.system.title, (run.layout.logs, *_further_trainings(run).values())
     lines = next(filter(None, (read_lines(folder / "train.jsonl") for folder in folders)), [])
-    keys = dict.fromkeys(key for line in lines for key in line if key.startswith("loss_"))
-    terms = [_curve(f"{title}: {key.removeprefix('loss_')}", lines, key) for key in keys]
-    return terms if len(terms) > 1 else []
+    keys = dict.fromkeys(key for line in lines for key in line)
+    terms = [key for key in keys if key.startswith("loss_")]
+    shown = [*(terms if len(terms) > 1 else ()), *(key for key in _BESIDE if key in keys)]
+    return [_curve(f"{title}: {key.removeprefix('loss_').replace('_', ' ')}", lines, key) for key in shown]
 
 
 def _curve(name: str, lines: Sequence[Mapping[str, Any]], key: str) -> Series:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 from ml_collections import ConfigDict
 
 from wsss_jax.data.lists import split_name
@@ -17,9 +16,9 @@ from wsss_jax.data.loader import BatchLoader, MakeSample, steps_per_epoch
 from wsss_jax.data.source import label_matrix
 from wsss_jax.errors import ConfigError
 from wsss_jax.evaluation.confusion import mean_iou
+from wsss_jax.files import write_whole
 from wsss_jax.inference.predict import Predictor, plan_batches
 from wsss_jax.interrupt import stop_requested
-from wsss_jax.method import Learner, Variables
 from wsss_jax.runs.context import EVAL_SPLIT, TRAIN_SPLIT, Facts, Run, Stage
 from wsss_jax.runs.space import checkpoint_bytes
 from wsss_jax.sharding import check_batch_size, to_host
@@ -27,10 +26,14 @@ from wsss_jax.stages.evaluate import new_sweep, read_mask
 from wsss_jax.stages.infer import inference_settings, wanted_classes
 from wsss_jax.stages.networks import initial_variables
 from wsss_jax.stages.samples import crops
+from wsss_jax.task import Task, Variables
 from wsss_jax.training.checkpoints import Checkpoints, Restored, steps
-from wsss_jax.training.loop import Plan, Trainer
+from wsss_jax.training.loop import Evaluate, Optimizer, Plan, Trainer
 from wsss_jax.training.metrics import MetricWriter, log_interval
 from wsss_jax.training.optimizer import polynomial_sgd
+from wsss_jax.training.parameters import parameters
+from wsss_jax.training.schedules import polynomial
+from wsss_jax.training.settings import profiled_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,28 +41,24 @@ class Training:
     """What tells one training within a run from another.
 
     Attributes:
-      method: networks and loss.
+      task: networks and loss.
       ids: the images.
       sample: what is made of each.
       plan: how long, and when to do what besides.
-      decay_steps: when the learning rate would be 0.
-      learning_rate: of pretrained weights; momentum, decay and power are those of section `optimizer`.
-      new_layers: times the learning rate.
+      optimizer: of the weights.
       logs: folder of train.jsonl.
       start: variables of all networks as at the first step, or where a checkpoint goes on.
       evaluate: makes the function by which the best epoch is chosen; called when there is something to train.
     """
 
-    method: Learner
+    task: Task
     ids: tuple[str, ...]
     sample: MakeSample
     plan: Plan
-    decay_steps: int
-    learning_rate: float
-    new_layers: float
+    optimizer: Optimizer
     logs: Path
     start: Callable[[Restored | None], Variables]
-    evaluate: Callable[[], Callable[[Variables, int], float | None]] | None = None
+    evaluate: Callable[[], Evaluate] | None = None
 
 
 def train(run: Run) -> None:
@@ -73,45 +72,50 @@ def train(run: Run) -> None:
         batch_size=config.batch_size,
         accumulation=config.accumulation,
         steps_per_epoch=per_epoch,
-        total_epochs=epochs,
+        total_steps=per_epoch * epochs,
         seed=config.seed,
         log_every=log_interval(config.log.every_steps, per_epoch * epochs),
         save_every=config.checkpoint.every_steps,
-        evaluate_every=config.eval.every_epochs,
+        evaluate_every=config.eval.every_epochs * per_epoch,
+        profile=profiled_steps(config.log.profile),
         meta=describe(run, method),
     )
     run_training(
         run,
         Training(
-            method=method,
+            task=method,
             ids=ids,
             sample=(run.system.sample or crops)(run, ids),
             plan=plan,
-            decay_steps=plan.steps_per_epoch * config.total_epochs,
-            learning_rate=config.optimizer.learning_rate,
-            new_layers=config.optimizer.new_layers,
+            optimizer=psa_optimizer(
+                config,
+                config.optimizer.learning_rate,
+                config.optimizer.new_layers,
+                per_epoch * config.total_epochs,
+            ),
             logs=run.layout.logs,
             start=lambda restored: initial_variables(run, restored),
-            evaluate=(lambda: evaluator(run)) if config.eval.every_epochs else None,
+            evaluate=(lambda: evaluator(run, per_epoch)) if config.eval.every_epochs else None,
         ),
     )
 
 
 def run_training(run: Run, training: Training) -> None:
     """Trains or goes on training; does nothing if the last epoch is saved already."""
-    plan = training.plan
-    with Checkpoints(run.layout.checkpoints(training.method.trained)) as checkpoints:
+    plan, task = training.plan, training.task
+    with Checkpoints(run.layout.checkpoints(task.name)) as checkpoints:
         restored = checkpoints.newest(run.say)
         if restored is not None and plan.done(restored):
             return run.say(f"{plan.stage}: done already, {restored.step} steps")
-        optimizer = functools.partial(_optimizer, run, training)
-        trainer = Trainer(training.method, optimizer, plan, run.mesh, checkpoints)
+        trainer = Trainer(task, training.optimizer, plan, run.mesh, checkpoints)
         step = trainer.start(training.start(restored), restored)
-        epochs = f"{plan.total_epochs} epochs of {plan.steps_per_epoch} steps"
+        epochs = f"{plan.total_steps / plan.steps_per_epoch:g} epochs of {plan.steps_per_epoch} steps"
         run.say(f"{plan.stage}: {len(training.ids)} images, {epochs}, from step {step}")
+        _list_parameters(run, training)
         writer = MetricWriter(training.logs, step, run.config.log.tensorboard)
         with contextlib.closing(writer), _loader(run, training, step) as loader:
-            trainer.run(loader, writer, training.evaluate() if training.evaluate else None)
+            goodput = trainer.run(loader, writer, training.evaluate() if training.evaluate else None)
+            run.say(f"{plan.stage}: time went into {goodput.describe()}")
 
 
 def _loader(run: Run, training: Training, step: int) -> BatchLoader:
@@ -129,17 +133,17 @@ def _loader(run: Run, training: Training, step: int) -> BatchLoader:
     )
 
 
-def describe(run: Run, method: Learner) -> dict[str, Any]:
+def describe(run: Run, task: Task) -> dict[str, Any]:
     """What is saved with every checkpoint about network and run."""
     return {
         "method": run.config.method,
-        "network": method.trained,
+        "task": task.name,
         "classes": list(run.source.classes),
         "config": run.config.to_json_best_effort(),
     }
 
 
-def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
+def evaluator(run: Run, steps_per_epoch: int) -> Evaluate:
     """Returns a function that evaluates CAMs on `dataset.eval_split` and gives the best mIoU of the sweep.
 
     OC-CSE names its best epoch so, with the ground truth of training images; the report calls such figures
@@ -152,7 +156,7 @@ def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
     classes = wanted_classes(run, ids)
     predictor = Predictor(run.method, run.local_mesh, settings)
 
-    def evaluate(variables: Variables, epoch: int) -> float | None:
+    def evaluate(variables: Variables, step: int) -> float | None:
         sweep = new_sweep(run)
         if jax.process_count() > 1:  # every host evaluates for itself, on its own devices
             variables = to_host(variables)
@@ -164,23 +168,41 @@ def evaluator(run: Run) -> Callable[[Variables, int], float | None]:
         curve = 100 * mean_iou(sweep.confusion(), run.config.eval.absent_classes)
         best = int(curve.argmax())
         at = f"at background score {sweep.thresholds[best]:g} (oracle)"
-        run.say(f"epoch {epoch}: CAM mIoU {curve[best]:.2f} on {split} {at}")
+        run.say(f"epoch {step / steps_per_epoch:g}: CAM mIoU {curve[best]:.2f} on {split} {at}")
         return float(curve[best])
 
     return evaluate
 
 
-def _optimizer(run: Run, training: Training, groups: Mapping[str, str]) -> optax.GradientTransformation:
-    settings = run.config.optimizer
-    return polynomial_sgd(
-        groups,
-        learning_rate=training.learning_rate,
+def psa_optimizer(config: ConfigDict, learning_rate: float, new_layers: float, max_step: int) -> Optimizer:
+    """SGD with polynomial decay; momentum, decay and power are those of section `optimizer`.
+
+    Args:
+      config: of the run.
+      learning_rate: of pretrained weights at step 0.
+      new_layers: times that of layers without pretrained weights.
+      max_step: when the learning rate would be 0.
+    """
+    settings = config.optimizer
+    make = functools.partial(
+        polynomial_sgd,
+        learning_rate=learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         power=settings.power,
-        max_step=training.decay_steps,
-        new_layers=training.new_layers,
+        max_step=max_step,
+        new_layers=new_layers,
     )
+    return Optimizer(make, polynomial(learning_rate, max_step, settings.power))
+
+
+def _list_parameters(run: Run, training: Training) -> None:
+    """Keeps the table of parameters beside the log, and says how many there are."""
+    lines, path = list(parameters(training.task)), training.logs / "parameters.txt"
+    if jax.process_index() == 0:
+        write_whole(path, lambda file: file.write("\n".join((*lines, "")).encode()))
+    counts = (line for line in lines if line.endswith(" learn"))
+    run.say(f"{training.plan.stage}: {'; '.join(counts)}; {path.relative_to(run.layout.workdir)} lists them")
 
 
 def reads(config: ConfigDict) -> tuple[str, ...]:
@@ -191,13 +213,13 @@ def reads(config: ConfigDict) -> tuple[str, ...]:
 def weights(run: Run) -> dict[str, str]:
     """Where it starts, unless it goes on, and the classifier that it may need."""
     paths = {"classifier_from": run.config.classifier_from}
-    trained = steps(run.layout.checkpoints(run.method.trained))
+    trained = steps(run.layout.checkpoints(run.method.name))
     return paths if trained else {**paths, "init_from": run.config.init_from}
 
 
 def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
     """Bytes of the checkpoints that are not there yet."""
-    name = run.method.trained
+    name = run.method.name
     return {"checkpoints": checkpoint_bytes(run.layout.checkpoints(name), run.method.networks[name])}
 
 

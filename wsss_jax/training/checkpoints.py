@@ -39,10 +39,17 @@ class Restored:
     """A sound checkpoint, as NumPy arrays."""
 
     step: int
-    variables: dict[str, Any]
+    networks: dict[str, Any]  # variables by network
     meta: Mapping[str, Any]
     score: float | None  # None if it was not evaluated
     extra: Mapping[str, np.ndarray]  # what else training saved, by name; empty where not asked for
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Those of the only network; CheckpointError if there are several."""
+        if len(self.networks) != 1:
+            raise CheckpointError(f"step {self.step} holds several networks: {', '.join(self.networks)}")
+        return next(iter(self.networks.values()))
 
 
 def warn(text: str) -> None:
@@ -65,7 +72,7 @@ def digest(tree: Any) -> str:
 
 
 class Checkpoints:
-    """Saves the checkpoints of one network as `<folder>/<step>/{variables, extra, meta, score.json}`.
+    """Saves the checkpoints of one task as `<folder>/<step>/{variables, extra, meta, score.json}`.
 
     Of several hosts, which all hold the same variables, the first writes. Used as a context, it completes
     what is being saved on every way out.
@@ -104,7 +111,7 @@ class Checkpoints:
 
         Args:
           step: number of steps done.
-          variables: of the network that learns.
+          variables: of the networks that learn, by name.
           extra: what else training needs to go on, by name; may be empty.
           meta: JSON values that describe network and run.
 
@@ -239,9 +246,11 @@ def restore(folder: str | Path, *, with_extra: bool = False, warn: Callable[[str
     """Restores `<checkpoints>/<step>` and verifies it; CheckpointError if it is damaged or incomplete."""
     folder = epath.Path(folder)
     meta = read_meta(folder)
-    variables = _restore_item(folder, "variables", meta)
+    networks = _restore_item(folder, "variables", meta)
+    if "params" in networks:  # a converted file has one network, and no task's name for it
+        networks = {"network": networks}
     extra = _restore_item(folder, "extra", meta) if with_extra else {}
-    return Restored(meta["step"], variables, meta, read_score(folder, warn), extra)
+    return Restored(meta["step"], networks, meta, read_score(folder, warn), extra)
 
 
 def restore_first(

@@ -5,9 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.method import Variables
 from wsss_jax.models.norms import CALIBRATION
-from wsss_jax.ops.normalise import normalise_crops
+from wsss_jax.task import Variables
 
 _SIDE = 32  # of the dummy image; the networks are convolutional, so no parameter depends on it
 
@@ -35,11 +34,11 @@ def calibrate(network: Any, variables: Variables, images: Any, boxes: Any) -> Va
       network: a flax module called with images.
       variables: of the network.
       images: uint8[B, H, W, 3] crops.
-      boxes: int32[B, 4], see `normalise_crops`.
+      boxes: int32[B, 4], see `Preprocess.crops`.
     """
 
     def measure(variables: Variables, images: jax.Array, boxes: jax.Array) -> Variables:
-        inputs = normalise_crops(images, boxes)
+        inputs = network.preprocess.crops(images, boxes)
         _, measured = network.apply(variables, inputs, mutable=["batch_stats", CALIBRATION])
         return {**variables, **measured}
 

@@ -1,4 +1,4 @@
-"""The one training loop, for every method."""
+"""The one training loop, for every task."""
 
 import collections
 import itertools
@@ -18,43 +18,54 @@ from jax.sharding import Mesh
 from wsss_jax.errors import CheckpointError, RunError
 from wsss_jax.hosts import StopVotes, any_host
 from wsss_jax.interrupt import stop
-from wsss_jax.method import Learner, Variables
 from wsss_jax.progress import Progress
 from wsss_jax.sharding import put_batch, replicated
+from wsss_jax.task import Task, Variables
 from wsss_jax.training.checkpoints import Checkpoints, Restored
+from wsss_jax.training.goodput import Goodput
 from wsss_jax.training.metrics import MetricWriter
-from wsss_jax.training.step import Batch, TrainState, make_train_step, merge, partition
+from wsss_jax.training.step import (
+    Batch,
+    TrainState,
+    check_groups,
+    first_state,
+    make_train_step,
+    merge,
+    metric_names,
+    partition,
+)
 
 HostBatches = Iterable[Mapping[str, np.ndarray]]
+Evaluate = Callable[[Variables, int], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long to train, and when to do what besides."""
+    """How long to train, and when to do what besides; all in steps."""
 
     batch_size: int  # images per step, over all devices, processes and accumulation steps
-    accumulation: int
-    steps_per_epoch: (
-        int  # floor(images / batch size): the last incomplete batch is dropped, as in the references
-    )
-    total_epochs: int
+    accumulation: int = 1
+    # floor(images / batch size): the last incomplete batch is dropped, as in the references
+    steps_per_epoch: int
+    total_steps: int
     seed: int
-    log_every: int  # steps
-    save_every: int = 0  # steps, besides every end of an epoch; 0 = no more
-    evaluate_every: int = 0  # epochs; 0 = never
+    log_every: int
+    save_every: int = 0  # besides every end of an epoch; 0 = no more
+    evaluate_every: int = 0  # 0 = never
+    average_decay: float = 0.0  # of an exponential average of the weights, which is saved in their place
+    profile: tuple[int, int] | None = None  # steps from which and up to which a trace is taken
     stage: str = "train"  # what the progress line calls it
     rate_key: str = "optimizer.learning_rate"  # of the configuration, to be lowered when the loss explodes
     meta: Mapping[str, Any] = field(default_factory=dict)  # saved with every checkpoint
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole training."""
-        return self.steps_per_epoch * self.total_epochs
-
     def evaluated_at(self, step: int) -> bool:
-        """Whether so many steps end an epoch that is to be evaluated."""
-        epochs, rest = divmod(step, self.steps_per_epoch)
-        return bool(self.evaluate_every and epochs) and not rest and epochs % self.evaluate_every == 0
+        """Whether there is an evaluation after so many steps."""
+        return bool(self.evaluate_every and step) and step % self.evaluate_every == 0
+
+    def saved_at(self, step: int) -> bool:
+        """Whether a checkpoint is due after so many steps."""
+        due = (every for every in (self.steps_per_epoch, self.save_every, self.evaluate_every) if every)
+        return step == self.total_steps or any(step % every == 0 for every in due)
 
     def done(self, restored: Restored) -> bool:
         """Whether nothing is left to train or to evaluate."""
@@ -62,21 +73,30 @@ class Plan:
         return restored.step >= self.total_steps and not unscored
 
 
+@dataclass(frozen=True)
+class Optimizer:
+    """How weights follow their gradients.
+
+    Attributes:
+      make: given the group of each trainable variable by path.
+      schedule: the learning rate of rate factor 1 by step, for the log.
+    """
+
+    make: Callable[[Mapping[str, str]], optax.GradientTransformation]
+    schedule: optax.Schedule
+
+
 class Trainer:
-    """Trains a method; what has been trained before goes on from its newest sound checkpoint."""
+    """Trains a task; what has been trained before goes on from its newest sound checkpoint."""
 
     def __init__(
-        self,
-        method: Learner,
-        optimizer: Callable[[Mapping[str, str]], optax.GradientTransformation],
-        plan: Plan,
-        mesh: Mesh,
-        checkpoints: Checkpoints,
+        self, task: Task, optimizer: Optimizer, plan: Plan, mesh: Mesh, checkpoints: Checkpoints
     ) -> None:
-        """`optimizer` is given the group of each learning parameter, by path."""
-        self._method, self._plan, self._mesh, self._checkpoints = method, plan, mesh, checkpoints
-        self._make_optimizer = optimizer
-        self._key = jax.random.key(plan.seed)
+        """ConfigError if the task's groups of images do not fill the batch."""
+        check_groups(task, plan.batch_size)
+        self._task, self._plan, self._mesh, self._checkpoints = task, plan, mesh, checkpoints
+        self._optimizer = optimizer
+        self._key = jax.device_put(jax.random.key(plan.seed), replicated(mesh))
 
     def start(self, variables: Variables, restored: Restored | None) -> int:
         """Places the variables on the devices and returns the number of steps done.
@@ -88,91 +108,113 @@ class Trainer:
         Raises:
           CheckpointError: `restored` is of another network or optimiser.
         """
-        trainable, frozen = partition(variables, self._method)
-        groups = {path: self._method.group(tuple(path.split("/"))) for path in trainable}
-        optimizer = self._make_optimizer(groups)
-        totals = {name: jnp.zeros(()) for name in self._method.metrics}
-        state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), totals)
-        state = state if restored is None else _resume(state, self._method.trained, restored)
+        parted = partition(variables, self._task)
+        groups = {path: self._task.group(tuple(path.split("/"))) for path in parted.trainable}
+        optimizer = self._optimizer.make(groups)
+        state = first_state(parted, optimizer, self._task, averaged=self._plan.average_decay > 0)
+        state = state if restored is None else _resume(state, restored)
         # Copies, since the first step donates the state's buffers and `variables` stay the caller's.
         self._state = jax.jit(lambda x: jax.tree.map(jnp.copy, x), out_shardings=replicated(self._mesh))(
             state
         )
-        self._frozen = jax.device_put(frozen, replicated(self._mesh))
+        self._frozen = jax.device_put(parted.frozen, replicated(self._mesh))
         self._scored = restored is None or restored.score is not None
-        self._step = make_train_step(self._method, optimizer, self._plan.steps_per_epoch, self._mesh)
+        self._step = make_train_step(
+            self._task,
+            optimizer,
+            self._plan.steps_per_epoch,
+            self._mesh,
+            average_decay=self._plan.average_decay,
+            hosts=jax.process_count(),
+        )
         return int(self._state.step)
 
     @property
     def variables(self) -> Variables:
-        """Of all networks; the next step overwrites the part that learns."""
-        return merge(self._state.trainable, self._frozen)
+        """Of all networks, with the average in place of the weights where there is one; the next step
+        overwrites what learns."""
+        return merge(self._state.average or self._state.trainable, self._state.state, self._frozen)
 
     @property
     def state(self) -> TrainState:
         """The state after the last step."""
         return self._state
 
-    def run(
-        self,
-        batches: HostBatches,
-        writer: MetricWriter,
-        evaluate: Callable[[Variables, int], float | None] | None = None,
-    ) -> None:
+    def run(self, batches: HostBatches, writer: MetricWriter, evaluate: Evaluate | None = None) -> Goodput:
         """Trains to the end of the plan, saving as it goes.
 
         Args:
           batches: this process's parts of the batches, from the step at which training goes on.
           writer: receives a line every `log_every` steps.
-          evaluate: given variables and epochs done, returns a score by which the best checkpoint is chosen;
+          evaluate: given variables and steps done, returns a score by which the best checkpoint is chosen;
             None if a signal asked to stop before it was done.
+
+        Returns:
+          What the time was spent on.
 
         Raises:
           RunError: the loss is no longer finite.
           Interrupted: a signal asked to stop; the step is saved.
         """
         plan, step, votes = self._plan, int(self._state.step), StopVotes(self._mesh)
+        self._goodput = Goodput()
         if not self._scored:  # a signal or a kill left no time for it
             self._evaluate(step, evaluate)
         line = Progress(plan.stage, plan.total_steps, step, "steps")
         clock = _Clock(plan.batch_size, step)
-        for batch in _ahead(itertools.islice(batches, plan.total_steps - step), self._put):
-            self._state = self._step(self._state, self._frozen, batch, self._key)
+        coming = itertools.islice(batches, plan.total_steps - step)
+        for batch in self._goodput.waiting(_ahead(coming, self._put)):
+            self._profile(step, writer)
+            self._one_step(batch)
             step += 1
             if step % plan.log_every == 0 or step == plan.total_steps:
-                values = self._log(step)
-                rate = clock.images_per_second(step)
-                writer.write(
-                    step, {"epoch": (step - 1) // plan.steps_per_epoch, **values, "images_per_second": rate}
-                )
-                line.update(step, _describe(values, rate))
+                values = {**self._log(step), "images_per_second": clock.images_per_second(step)}
+                writer.write(step, {"epoch": (step - 1) // plan.steps_per_epoch, **values})
+                line.update(step, _describe(values))
             stopping = votes.agreed()
-            if stopping or step % (plan.save_every or plan.steps_per_epoch) == 0 or self._ends_epoch(step):
+            if stopping or plan.saved_at(step):
                 self.save(step)
             if stopping:
                 self._stop(step)
             self._evaluate(step, evaluate)
+        self._profile(step, writer)
         line.end()
-        self._checkpoints.wait()
+        with self._goodput.spent("saving"):
+            self._checkpoints.wait()
+        return self._goodput
 
     def save(self, step: int) -> None:
         """Saves the state unless it is broken."""
         self._check_finite(step, self._state.totals)
-        if not bool(_all_finite(self._state.trainable)):
+        if not bool(_all_finite((self._state.trainable, self._state.state))):
             raise RunError(self._not_finite("weights", step))
-        variables = merge(self._state.trainable, self._frozen)[self._method.trained]
+        variables = {name: self.variables[name] for name in self._task.learning}
         meta = {**self._plan.meta, "epochs": step / self._plan.steps_per_epoch}
-        self._checkpoints.save(step, variables, _extra(self._state), meta)
+        with self._goodput.spent("saving"):
+            self._checkpoints.save(step, variables, _extra(self._state), meta)
 
-    def _ends_epoch(self, step: int) -> bool:
-        return step % self._plan.steps_per_epoch == 0
+    def _one_step(self, batch: Batch) -> None:
+        # All that a step needs is on the devices; an array that is not would be copied at every step.
+        with self._goodput.stepping(), jax.transfer_guard("disallow"):
+            self._state = self._step(self._state, self._frozen, batch, self._key)
+        self._goodput.busy = self._state.step
 
-    def _evaluate(self, step: int, evaluate: Callable[[Variables, int], float | None] | None) -> None:
-        """Scores an epoch that is to be evaluated, after its weights are saved: whatever happens meanwhile,
+    def _profile(self, step: int, writer: MetricWriter) -> None:
+        """Starts or ends the trace of some steps."""
+        if self._plan.profile is None or step not in self._plan.profile:
+            return
+        if step == self._plan.profile[0]:
+            return jax.profiler.start_trace(str(writer.folder / "profile"))
+        jax.block_until_ready(self._state)
+        jax.profiler.stop_trace()
+
+    def _evaluate(self, step: int, evaluate: Evaluate | None) -> None:
+        """Scores a step that is to be evaluated, after its weights are saved: whatever happens meanwhile,
         they are there."""
         if evaluate is None or not self._plan.evaluated_at(step):
             return
-        score = evaluate(self.variables, step // self._plan.steps_per_epoch)
+        with self._goodput.spent("evaluating"):
+            score = evaluate(self.variables, step)
         if any_host(score is None):
             self._stop(step)
         elif score is not None:
@@ -190,7 +232,8 @@ class Trainer:
         totals = self._check_finite(step, self._state.totals)
         count = step - self._last_logged(step)
         self._state = self._state.replace(totals=jax.tree.map(jnp.zeros_like, self._state.totals))
-        return {name: totals[name] / count for name in self._method.metrics}
+        means = {name: totals[name] / count for name in metric_names(self._task)}
+        return {**means, "learning_rate": float(self._optimizer.schedule(step - 1))}
 
     def _last_logged(self, step: int) -> int:
         return (step - 1) // self._plan.log_every * self._plan.log_every
@@ -242,29 +285,49 @@ def _ahead(
     yield from waiting
 
 
-def _describe(values: Mapping[str, float], rate: float) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in values.items()) + f"  {rate:.1f} images/s"
+def _describe(values: Mapping[str, float]) -> str:
+    losses = (f"{name} {value:.4f}" for name, value in values.items() if name.startswith("loss"))
+    return "  ".join(losses) + f"  {values['images_per_second']:.1f} images/s"
+
+
+def _beside(state: TrainState) -> dict[str, Any]:
+    """What of the state is saved beside the variables; where these are an average, the weights too."""
+    weights = state.trainable if state.average else {}
+    return {"optimiser": state.opt_state, "totals": state.totals, "weights": weights}
 
 
 def _extra(state: TrainState) -> dict[str, Any]:
-    """Optimiser state and metric sums, flat by name."""
-    leaves = jax.tree_util.tree_leaves_with_path({"optimiser": state.opt_state, "totals": state.totals})
+    """`_beside`, flat by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(_beside(state))
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
 
 
-def _resume(state: TrainState, network: str, restored: Restored) -> TrainState:
+def _resume(state: TrainState, restored: Restored) -> TrainState:
     """The state as it was saved, checked name by name and shape by shape."""
-    saved = {f"{network}/{name}": x for name, x in flatten_dict(restored.variables, sep="/").items()}
-    trainable = {name: saved[name] for name in state.trainable if name in saved}
+    saved = flatten_dict(restored.networks, sep="/")
+    changing = {**state.trainable, **state.state}
+    found = {name: saved[name] for name in changing if name in saved}
     expected, extra = _extra(state), dict(restored.extra)
-    for wanted, found in ((state.trainable, trainable), (expected, extra)):
-        differing = {name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape}
-        differing |= wanted.keys() ^ found.keys()
-        if differing:
-            raise CheckpointError(
-                f"step {restored.step} is of another network or optimiser, first difference: "
-                f"{min(differing)}; choose another --workdir"
-            )
-    tree = jax.tree.structure({"optimiser": state.opt_state, "totals": state.totals})
-    filled = jax.tree.unflatten(tree, [extra[name] for name in expected])
-    return TrainState(jnp.asarray(restored.step, jnp.int32), trainable, filled["optimiser"], filled["totals"])
+    _check_alike(changing, found, restored.step)
+    _check_alike(expected, extra, restored.step)
+    tree = jax.tree.structure(_beside(state))
+    beside = jax.tree.unflatten(tree, [extra[name] for name in expected])
+    learnt = {name: found[name] for name in state.trainable}
+    return TrainState(
+        step=jnp.asarray(restored.step, jnp.int32),
+        trainable=beside["weights"] if state.average else learnt,
+        state={name: found[name] for name in state.state},
+        opt_state=beside["optimiser"],
+        totals=beside["totals"],
+        average=learnt if state.average else {},
+    )
+
+
+def _check_alike(wanted: Mapping[str, Any], found: Mapping[str, Any], step: int) -> None:
+    differing = {name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape}
+    differing |= wanted.keys() ^ found.keys()
+    if differing:
+        raise CheckpointError(
+            f"step {step} is of another network or optimiser, first difference: {min(differing)}; choose "
+            "another --workdir"
+        )

@@ -25,7 +25,8 @@ class MetricWriter:
 
     def __init__(self, folder: str | Path, from_step: int, tensorboard: bool = False) -> None:
         """Keeps the entries up to `from_step`; RunError if the folder cannot be written."""
-        self._path = Path(folder) / "train.jsonl"
+        self.folder = Path(folder)
+        self._path = self.folder / "train.jsonl"
         self._active = jax.process_index() == 0
         self._board = None
         if not self._active:

@@ -1,6 +1,15 @@
 """Settings of training: how long and from where, optimizer, checkpoints, log."""
 
-from wsss_jax.settings import NOT_NEGATIVE, POSITIVE, Section, Setting
+import re
+
+from wsss_jax.settings import NOT_NEGATIVE, POSITIVE, Check, Section, Setting
+
+
+def profiled_steps(text: str) -> tuple[int, int] | None:
+    """START and STOP of 'START:STOP'; None if the text is something else."""
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    return (int(match[1]), int(match[2])) if match and int(match[1]) < int(match[2]) else None
+
 
 SECTIONS = (
     Section(
@@ -32,5 +41,13 @@ SECTIONS = (
         free=True,
         every_steps=Setting(50, "From one line to the next, or a twentieth of a shorter training", POSITIVE),
         tensorboard=Setting(False, "For TensorBoard, too; needs the extra `tensorboard`"),
+        profile=Setting(
+            "",
+            "START:STOP: the steps of which a profile is taken, into the folder of the log",
+            Check(
+                "START:STOP, such as 100:110, or nothing",
+                lambda text: not text or profiled_steps(text) is not None,
+            ),
+        ),
     ),
 )

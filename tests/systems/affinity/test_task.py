@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from tests.helpers.golden import GOLDEN, golden_at, names, state_dict
-from tests.helpers.networks import FROZEN_BLOCKS, WIDTHS, golden_variables, narrow_variables, relative
+from tests.helpers.networks import (
+    FROZEN_BLOCKS,
+    WIDTHS,
+    batch_loss,
+    golden_variables,
+    narrow_variables,
+    relative,
+)
 from wsss_jax.data.class_maps import ClassMaps
-from wsss_jax.errors import ConfigError
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch
 from wsss_jax.ops.stencil import feature_affinities, half_offsets
 from wsss_jax.refinement.pseudo import foreground_shares, walk_seeds
@@ -16,7 +22,8 @@ from wsss_jax.refinement.walk import WalkSettings, psa_affinities
 from wsss_jax.refinement.walker import Walker, WalkInput
 from wsss_jax.sharding import data_mesh
 from wsss_jax.systems.affinity.network import AffinityNet
-from wsss_jax.systems.affinity.task import Affinity, pair_labels, pair_losses
+from wsss_jax.systems.affinity.task import Affinity, pair_labels, pair_terms
+from wsss_jax.task import Outcome
 from wsss_jax.training.initial import variable_shapes
 from wsss_jax.training.step import merge, partition
 from wsss_jax.weights import check_against, from_variables, to_variables
@@ -54,20 +61,16 @@ def test_loss_terms_of_given_affinities_are_psas(golden):
     labels = labelled(golden["train_label"])
     affinity = np.full(labels.background.shape, 0.5, np.float32)
     affinity[:, :, :8, 4:8] = golden["train_aff"].reshape(2, 34, 8, 4)
-    for term, value in zip(TERMS, pair_losses(jnp.asarray(affinity), labels), strict=True):
-        np.testing.assert_allclose(value, golden[f"{term}_loss"], rtol=1e-4)
+    _, means = batch_loss(Outcome(pair_terms(jnp.asarray(affinity), labels)), Affinity.epsilon)
+    for term in TERMS:
+        np.testing.assert_allclose(means[f"loss_{term}"], golden[f"{term}_loss"], rtol=1e-4)
 
 
 def test_a_kind_of_pair_that_is_missing_costs_nothing():
     labels = labelled(np.zeros((1, 12, 12), np.uint8))
-    background, foreground, negative = pair_losses(jnp.full((1, 34, 12, 12), 0.5), labels)
-    np.testing.assert_allclose(background, np.log(2), rtol=1e-4)
-    assert foreground == negative == 0
-
-
-def test_gradients_over_parts_of_a_batch_are_refused():
-    with pytest.raises(ConfigError, match=r"whole batch.*affinity.batch_size"):
-        narrow().batch_maximum({}, {}, jax.random.split(jax.random.key(0), 2))
+    _, means = batch_loss(Outcome(pair_terms(jnp.full((1, 34, 12, 12), 0.5), labels)), Affinity.epsilon)
+    np.testing.assert_allclose(means["loss_bg"], np.log(2), rtol=1e-4)
+    assert means["loss_fg"] == means["loss_neg"] == 0
 
 
 def test_names_and_shapes_are_those_of_the_published_file():
@@ -122,11 +125,11 @@ def test_affinities_are_psas(divide):
 def test_loss_and_gradients_are_psas(divide):
     golden, variables = golden_at("resnet38_aff", divide), golden_variables("dev", "resnet38_aff", divide)
     method = Affinity(network=AffinityNet(width=1 / divide), frozen_blocks=FROZEN_BLOCKS, radius=5)
-    trainable, frozen = partition({"affinity": variables}, method)
+    trainable, _, frozen = partition({"affinity": variables}, method)
     batch = {"images": golden["train_img"].transpose(0, 2, 3, 1), "labels": golden["train_label"]}
 
     def loss(trainable, frozen):
-        return method.loss(merge(trainable, frozen), batch, None)
+        return batch_loss(method.loss(merge(trainable, frozen), batch, None, None), method.epsilon)
 
     (total, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(trainable, frozen)
     np.testing.assert_allclose(total, golden["loss"], rtol=1e-4)

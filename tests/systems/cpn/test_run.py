@@ -13,7 +13,7 @@ from tests.helpers.published import published_cams
 from tests.helpers.runs import open_run, run_stages_of, tiny
 from tests.helpers.voc import make_voc
 from wsss_jax.errors import ConfigError
-from wsss_jax.ops.normalise import normalise_images
+from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.stages.networks import initial_variables
 from wsss_jax.systems.cpn.network import CpnNetwork
@@ -66,7 +66,7 @@ def by_the_network_itself(image, classes, scales):
         size = round(image.shape[1] * scale), round(image.shape[0] * scale)
         view = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
         for step in (1, -1):
-            pixels = normalise_images(jnp.asarray(view[None, :, ::step]))
+            pixels = IMAGENET.images(jnp.asarray(view[None, :, ::step]))
             improved = apply(golden_variables(network="cpn"), pixels).improved[..., 1:]
             answer = resize_bilinear(improved, view.shape[:2], align_corners=True)
             total += np.asarray(resize_bilinear(answer, image.shape[:2]))[0, :, ::step][..., classes]

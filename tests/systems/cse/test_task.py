@@ -7,11 +7,18 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.helpers.golden import GOLDEN
-from tests.helpers.networks import FROZEN_BLOCKS, golden_variables, narrow_cse, narrow_variables, relative
-from wsss_jax.method import Progress
+from tests.helpers.networks import (
+    FROZEN_BLOCKS,
+    batch_loss,
+    golden_variables,
+    narrow_cse,
+    narrow_variables,
+    relative,
+)
 from wsss_jax.models.classifier import Classifier
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.systems.cse.task import Cse, pick_class
+from wsss_jax.task import Progress
 from wsss_jax.training.step import merge, partition
 
 
@@ -27,12 +34,14 @@ def result(golden):
     method = Cse(
         er=network, cl=network, frozen_blocks=FROZEN_BLOCKS, erased_weight=0.3, erased_weight_per_epoch=0.05
     )
-    trainable, frozen = partition({"er": golden_variables("dev"), "cl": golden_variables("dev_cl")}, method)
+    trainable, _, frozen = partition(
+        {"er": golden_variables("dev"), "cl": golden_variables("dev_cl")}, method
+    )
     batch = {"images": golden["img"].transpose(0, 2, 3, 1), "labels": golden["label"]}
     picked = np.eye(20, dtype=np.float32)[golden["erased"]]
 
     def loss(trainable, frozen):  # as arguments; variables closed over would be constants of the program
-        return method.losses(merge(trainable, frozen), batch, picked, golden["weight"], None)
+        return batch_loss(method.losses(merge(trainable, frozen), batch, picked, golden["weight"], None))
 
     (_, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(trainable, frozen)
     return metrics, grads
@@ -97,7 +106,9 @@ def test_weight_of_the_erased_image_grows_with_the_epochs(golden):
 
     @jax.jit
     def erased(epoch):
-        return method.loss(variables, batch, keys, Progress(jnp.int32(0), epoch))[1]["loss_erased"]
+        return batch_loss(method.loss(variables, batch, keys, Progress(jnp.int32(0), epoch)))[1][
+            "loss_erased"
+        ]
 
     np.testing.assert_allclose(erased(4) / erased(0), (0.3 + 0.05 * 4) / 0.3, rtol=1e-5)
 

@@ -11,6 +11,7 @@ from benchmarks.plain_response import PlainResponse
 from tests.helpers.golden import GOLDEN
 from tests.helpers.networks import FROZEN_BLOCKS, golden_variables, narrow_cam, narrow_variables, relative
 from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
+from wsss_jax.method import Method
 from wsss_jax.models.classifier import Classifier, Scores
 from wsss_jax.ops.normalise import max_normalise
 from wsss_jax.ops.resize import resize_valid
@@ -21,7 +22,6 @@ from wsss_jax.systems.infer_cam.crops import Box, Parts, split_boxes
 from wsss_jax.systems.infer_cam.eraser import Eraser, PartPlan
 from wsss_jax.systems.infer_cam.rule import InferCam
 from wsss_jax.systems.infer_cam.settings import ErasingRule, SplitRule
-from wsss_jax.systems.resnet38.untrained import Untrained
 from wsss_jax.systems.seam.network import SeamNetwork
 from wsss_jax.systems.seam.rule import Seam
 
@@ -49,7 +49,7 @@ class Pictures:
         return image
 
 
-class Points(Untrained):
+class Points(Method):
     """A network that looks at every eighth pixel only, and so compiles in no time."""
 
     trained, networks = "points", {"points": None}

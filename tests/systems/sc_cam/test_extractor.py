@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.helpers.networks import narrow_variables, relative
 from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
-from wsss_jax.ops.normalise import normalise_images
+from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.sharding import data_mesh
 from wsss_jax.systems.sc_cam.extractor import FeatureExtractor
@@ -49,7 +49,7 @@ def test_features_are_the_same_on_many_devices_and_without_padding():
         found = dict(one for batch in extractor.extract(variables, source, batches) for one in batch)
         assert found.keys() == source.sizes.keys() and extractor.compiled == len({b.bucket for b in batches})
         for image_id, feature in found.items():
-            alone = apply(variables, normalise_images(source.image(image_id)[None]))[0]
+            alone = apply(variables, IMAGENET.images(source.image(image_id)[None]))[0]
             assert relative(feature, alone) < 1e-4
 
 
@@ -64,7 +64,7 @@ def test_maps_of_sub_categories_are_summed_over_views_and_then_merged():
     for p in (p for batch in predictor.predict(variables, source, batches, given) for p in batch):
         image, total = source.image(p.image_id), 0.0
         for step in (1, -1):
-            scores = apply(variables["classifier"], normalise_images(image[None, :, ::step])).children
+            scores = apply(variables["classifier"], IMAGENET.images(image[None, :, ::step])).children
             maps = jax.nn.relu(scores.maps)[:, :, ::step]
             total += np.asarray(resize(maps, image.shape[:2]))[0]
         merged = total.reshape(*image.shape[:2], 6, K).max(-1)

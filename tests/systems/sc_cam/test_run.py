@@ -18,7 +18,7 @@ from wsss_jax.data.arrays import read_npz
 from wsss_jax.data.lists import sha256
 from wsss_jax.errors import CheckpointError, ConfigError, RunError
 from wsss_jax.files import sealed
-from wsss_jax.ops.normalise import normalise_images
+from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.stages.networks import load_variables, other_heads
 from wsss_jax.systems.sc_cam.cluster import cluster_classes, k_means
 from wsss_jax.systems.sc_cam.features import pooled_features
@@ -127,7 +127,7 @@ def test_features_are_means_of_conv6_of_each_picture_alone(finished):
         run, folder / "round_1/checkpoints/classifier/3", network, ignore=other_heads(network)
     )
     for image_id in ("train_00000", "train_00013"):
-        images = normalise_images(run.source.image(image_id)[None])
+        images = IMAGENET.images(run.source.image(image_id)[None])
         alone = jax.jit(network.apply)(variables, images)[0]
         (found,) = read_npz(folder / f"features/train/{image_id}.npz", "feature")
         assert relative(found, alone) < 1e-4

@@ -7,10 +7,10 @@ from etils import epath
 
 from wsss_jax.config import defaults
 from wsss_jax.errors import CheckpointError
-from wsss_jax.method import Variables
 from wsss_jax.stages.networks import step_folder
 from wsss_jax.systems.affinity.make import affinity_net
 from wsss_jax.systems.affinity.task import Affinity
+from wsss_jax.task import Variables
 from wsss_jax.training.checkpoints import digest, restore
 from wsss_jax.training.initial import variable_shapes
 from wsss_jax.weights import check_against, load_foreign

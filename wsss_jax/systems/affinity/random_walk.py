@@ -15,7 +15,6 @@ from wsss_jax.errors import RunError
 from wsss_jax.files import is_whole, write_bytes, write_json
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
 from wsss_jax.interrupt import stop_here
-from wsss_jax.models.resnet38 import STRIDE
 from wsss_jax.progress import Progress
 from wsss_jax.refinement.jobs import Attempt, Refused
 from wsss_jax.refinement.pseudo import foreground_shares, walk_seeds
@@ -51,7 +50,7 @@ def random_walk(run: Run) -> None:
         run.say(f"{name}: {len(ids)} images, {_describe(run)}")
         plan, mesh = _plan_settings(run), run.local_mesh
         walker = Walker(method.network, method.radius, walk_settings(run), mesh, plan)
-        load = Attempt(functools.partial(load_input, run))
+        load = Attempt(functools.partial(load_input, run, method.network.stride))
         results = walker.walk(variables, todo, load, run.config.loader.threads)
         done = without_refused(run, "random_walk", results, refused)
         rate = write_batches("random_walk", batches, todo, done, functools.partial(_write, run))
@@ -67,11 +66,11 @@ def walk_settings(run: Run) -> WalkSettings:
     return WalkSettings(beta=c.beta, logt=c.logt, method=c.method)
 
 
-def load_input(run: Run, image_id: str) -> WalkInput:
+def load_input(run: Run, stride: int, image_id: str) -> WalkInput:
     """Reads a picture and its CAMs; DataError if they cannot be used."""
     image = run.source.image(image_id)
     maps = read_cams(run, image_id, image.shape[:2])
-    return WalkInput(image_id, image, walk_seeds(maps, run.config.walk.alpha, STRIDE))
+    return WalkInput(image_id, image, walk_seeds(maps, run.config.walk.alpha, stride))
 
 
 def mask_of(run: Run, image_id: str) -> np.ndarray:
@@ -83,9 +82,10 @@ def mask_of(run: Run, image_id: str) -> np.ndarray:
 def read_shares(run: Run, image_id: str, size: Size) -> ClassMaps:
     """How far each class of an image of a size outweighs the background, at that size."""
     path = run.layout.pseudo_scores(run.config.dataset.infer_split, image_id)
-    cells = (-(-size[0] // STRIDE), -(-size[1] // STRIDE))
+    stride = affinity_net(run.config).network.stride
+    cells = (-(-size[0] // stride), -(-size[1] // stride))
     scores = read_maps(path, image_id, cells, background=True, stage="random_walk")
-    return foreground_shares(scores, STRIDE, size)
+    return foreground_shares(scores, stride, size)
 
 
 def _plan_settings(run: Run) -> InferenceSettings:
@@ -149,7 +149,7 @@ def _provenance(run: Run, ids: Sequence[str], known: dict[str, Any]) -> dict[str
         "list_sha256": sha256(ids),
         "cam_weights_sha256": cams["weights_sha256"],
         **known,
-        "stride": STRIDE,
+        "stride": affinity_net(run.config).network.stride,
         "radius": run.config.affinity.radius,
         **{f"walk_{key}": walk[key] for key in ("alpha", "beta", "logt", "method")},
     }
@@ -163,7 +163,7 @@ def _describe(run: Run) -> str:
 def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
     """Bytes of the scores that are not there yet."""
     path = functools.partial(run.layout.pseudo_scores, run.config.dataset.infer_split)
-    return {"walked scores": map_bytes(run, facts, path) // STRIDE**2}
+    return {"walked scores": map_bytes(run, facts, path) // affinity_net(run.config).network.stride ** 2}
 
 
 RANDOM_WALK = Stage(

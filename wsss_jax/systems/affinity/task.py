@@ -7,16 +7,15 @@ CRF (`data.affinity_labels`); random walks along what it has learnt turn CAMs in
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.errors import ConfigError
-from wsss_jax.method import Metrics, Progress, Variables
 from wsss_jax.ops.stencil import feature_affinities, half_offsets, pairs, shifted
 from wsss_jax.systems.affinity.network import AffinityNet
 from wsss_jax.systems.resnet38.one_network import OneNetwork
+from wsss_jax.task import Outcome, Progress, Term, Variables
 
 VOID = 255
 _EPSILON = 1e-5
@@ -41,43 +40,32 @@ class Affinity(OneNetwork[AffinityNet]):
 
     radius: int
 
-    trained = "affinity"
-    metrics = ("loss", "loss_bg", "loss_fg", "loss_neg")
-
-    def batch_maximum(
-        self, variables: Variables, batch: Mapping[str, jax.Array], keys: jax.Array
-    ) -> NoReturn:
-        """Raises ConfigError: parts of a batch do not know how many pairs the others have."""
-        raise ConfigError(
-            "AffinityNet's loss divides by the number of pairs in the whole batch, so gradients cannot be "
-            "accumulated over its parts; use accumulation 1 and lower --config.affinity.batch_size"
-        )
+    name = "affinity"
+    terms = ("loss_bg", "loss_fg", "loss_neg")
+    epsilon = _EPSILON
 
     def loss(
         self,
         variables: Variables,
         batch: Mapping[str, jax.Array],
         keys: jax.Array | None,
-        progress: Progress | None = None,
+        progress: Progress,
         maximum: jax.Array | None = None,
-    ) -> tuple[jax.Array, Metrics]:
+    ) -> Outcome:
         """bg / 4 + fg / 4 + neg / 2, each term the mean over its pairs in the whole batch.
 
         Args:
           variables: of the network.
-          batch: `images` float32[B, H, W, 3], normalised; `labels` uint8[B, H / 8, W / 8] of cells: 0
-            background, other values classes, 255 unknown.
+          batch: `images` float32[B, H, W, 3], prepared; `labels` uint8[B, H / stride, W / stride] of the
+            feature map's positions: 0 background, other values classes, 255 unknown.
           keys: one random key per image; None switches dropout off.
           progress: not used.
           maximum: not used.
         """
         labels = pair_labels(batch["labels"], self.radius)
-        features = self.network.apply(variables[self.trained], batch["images"], keys=keys)
+        features = self.network.apply(variables[self.name], batch["images"], keys=keys)
         affinity = feature_affinities(cast(jax.Array, features), half_offsets(self.radius))
-        background, foreground, negative = pair_losses(affinity, labels)
-        loss = background / 4 + foreground / 4 + negative / 2
-        terms = (loss, background, foreground, negative)
-        return loss, dict(zip(self.metrics, terms, strict=True))
+        return Outcome(pair_terms(affinity, labels))
 
 
 def pair_labels(labels: jax.Array, radius: int) -> PairLabels:
@@ -91,19 +79,20 @@ def pair_labels(labels: jax.Array, radius: int) -> PairLabels:
     return PairLabels(same & (here == 0), same & (here != 0), known & (here != there))
 
 
-def pair_losses(affinity: jax.Array, labels: PairLabels) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Losses of background, foreground and negative pairs, of affinities [B, N, h, w].
+def pair_terms(affinity: jax.Array, labels: PairLabels) -> dict[str, Term]:
+    """The terms of background, foreground and negative pairs, of affinities [B, N, h, w].
 
-    The mean of -log a, and of -log (1 - a) for negative pairs, each over its pairs in the whole batch.
+    -log a, and -log (1 - a) for negative pairs.
     """
     alike, different = -jnp.log(affinity + _EPSILON), -jnp.log(1 + _EPSILON - affinity)
-    return (
-        _mean(alike, labels.background),
-        _mean(alike, labels.foreground),
-        _mean(different, labels.negative),
-    )
+    return {
+        "loss_bg": _term(alike, labels.background, 1 / 4),
+        "loss_fg": _term(alike, labels.foreground, 1 / 4),
+        "loss_neg": _term(different, labels.negative, 1 / 2),
+    }
 
 
-def _mean(values: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Mean of the chosen values; 0 where none is chosen."""
-    return jnp.where(chosen, values, 0).sum() / (chosen.sum() + _EPSILON)
+def _term(values: jax.Array, chosen: jax.Array, weight: float) -> Term:
+    """The mean of the chosen values."""
+    axes = (1, 2, 3)
+    return Term(jnp.where(chosen, values, 0).sum(axes), chosen.sum(axes).astype(jnp.float32), weight)

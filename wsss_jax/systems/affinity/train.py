@@ -12,17 +12,17 @@ from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.data.loader import steps_per_epoch
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.files import is_whole
-from wsss_jax.method import Variables
 from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, require_cams
 from wsss_jax.runs.provenance import FILE, read_provenance, record_provenance
 from wsss_jax.runs.space import checkpoint_bytes
 from wsss_jax.sharding import check_batch_size
 from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
 from wsss_jax.stages.samples import recipe
-from wsss_jax.stages.train import Training, check_logging, describe, run_training
+from wsss_jax.stages.train import Training, check_logging, describe, psa_optimizer, run_training
 from wsss_jax.systems.affinity.make import affinity_net
 from wsss_jax.systems.affinity.pairs import check_pairs
 from wsss_jax.systems.affinity.task import Affinity
+from wsss_jax.task import Variables
 from wsss_jax.training.checkpoints import Restored, digest, read_meta, restore, steps
 from wsss_jax.training.loop import Plan
 from wsss_jax.training.metrics import log_interval
@@ -40,21 +40,18 @@ def train_affinity(run: Run) -> None:
     config, settings = run.config, run.config.affinity
     if config.walk.checkpoint:
         return run.say(f"train_affinity: {config.walk.checkpoint}")
-    check_batch_size(
-        settings.batch_size, 1, jax.device_count(), jax.process_count(), key="affinity.batch_size"
-    )
+    parts = (config.accumulation, jax.device_count(), jax.process_count())
+    check_batch_size(settings.batch_size, *parts, key="affinity.batch_size")
     ids = run.ids(config.dataset.infer_split)
     method, sample = affinity_net(config), affinity_sample(run, ids)
     check_pairs(sample, ids, settings.radius)
-    record_provenance(
-        run.layout.checkpoints(method.trained), _provenance(run, ids), "AffinityNet's checkpoints"
-    )
+    record_provenance(run.layout.checkpoints(method.name), _provenance(run, ids), "AffinityNet's checkpoints")
     per_epoch = steps_per_epoch(len(ids), settings.batch_size)
     plan = Plan(
         batch_size=settings.batch_size,
-        accumulation=1,  # the loss needs the whole batch
+        accumulation=config.accumulation,
         steps_per_epoch=per_epoch,
-        total_epochs=settings.total_epochs,
+        total_steps=per_epoch * settings.total_epochs,
         seed=config.seed,
         log_every=log_interval(config.log.every_steps, per_epoch * settings.total_epochs),
         save_every=config.checkpoint.every_steps,
@@ -65,13 +62,11 @@ def train_affinity(run: Run) -> None:
     run_training(
         run,
         Training(
-            method=method,
+            task=method,
             ids=ids,
             sample=sample,
             plan=plan,
-            decay_steps=plan.total_steps,
-            learning_rate=settings.learning_rate,
-            new_layers=settings.new_layers,
+            optimizer=psa_optimizer(config, settings.learning_rate, settings.new_layers, plan.total_steps),
             logs=run.layout.logs / _LOGS,
             start=lambda restored: _initial(run, method, restored),
         ),
@@ -116,7 +111,7 @@ def affinity_variables(run: Run, method: Affinity) -> tuple[Variables, dict[str,
         place = run.config.walk.checkpoint
         variables = load_variables(run, place, method.network, complete=True)
         return variables, {"weights_sha256": digest(variables), **_trained_on(place)}
-    folder = run.layout.checkpoints(method.trained)
+    folder = run.layout.checkpoints(method.name)
     saved = steps(folder)
     if not saved:
         raise RunError(f"{folder}: AffinityNet is not trained yet; run the stage train_affinity first")
@@ -150,7 +145,7 @@ def _provenance(run: Run, ids: Sequence[str]) -> dict[str, Any]:
 
 def _initial(run: Run, method: Affinity, restored: Restored | None) -> Variables:
     if restored is not None:
-        return {method.trained: restored.variables}
+        return restored.networks
     start, network = run.config.affinity.init_from, method.network
     ignore = other_heads(network)
     if start in ("trained", "classifier"):
@@ -163,21 +158,21 @@ def _initial(run: Run, method: Affinity, restored: Restored | None) -> Variables
         )
     else:
         path = start
-    return {method.trained: load_variables(run, path, network, ignore=ignore)}
+    return {method.name: load_variables(run, path, network, ignore=ignore)}
 
 
 def _cam_network(run: Run, choice: str) -> str:
     """Where the network is whose CAMs are refined; for a method that trains none, the ordinary classifier."""
     if run.config.cams_from and choice == "trained":
         return run.config.cams_from
-    trained = run.layout.checkpoints(run.method.trained)
+    trained = run.layout.checkpoints(run.method.name)
     return str(trained) if choice == "trained" and steps(trained) else classifier_path(run)
 
 
 def weights(run: Run) -> dict[str, str]:
     """Its own, which make training needless, or where it starts, unless it goes on."""
     config = run.config
-    if config.walk.checkpoint or steps(run.layout.checkpoints(affinity_net(config).trained)):
+    if config.walk.checkpoint or steps(run.layout.checkpoints(affinity_net(config).name)):
         return {"walk.checkpoint": config.walk.checkpoint}
     return {"affinity.init_from": config.affinity.init_from}
 
@@ -185,7 +180,7 @@ def weights(run: Run) -> dict[str, str]:
 def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
     """Bytes of the checkpoints that are not there yet."""
     method = affinity_net(run.config)
-    folder = run.layout.checkpoints(method.trained)
+    folder = run.layout.checkpoints(method.name)
     return {"checkpoints": 0 if run.config.walk.checkpoint else checkpoint_bytes(folder, method.network)}
 
 

@@ -9,35 +9,33 @@ from dataclasses import dataclass
 
 import jax
 
-from wsss_jax.method import Metrics, Progress, Variables
+from wsss_jax.method import Method
 from wsss_jax.models.classifier import Classifier, Scores, score
 from wsss_jax.ops.losses import multi_label_soft_margin
-from wsss_jax.systems.resnet38.independent import Independent
-from wsss_jax.systems.resnet38.maps import Stride8Maps
 from wsss_jax.systems.resnet38.one_network import OneNetwork
+from wsss_jax.task import Outcome, Progress, Term, Variables
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cam(OneNetwork[Classifier], Independent, Stride8Maps):
+class Cam(OneNetwork[Classifier], Method):
     """Trains a multi-label classifier; its CAM is ReLU(conv6 x fc8)."""
 
-    trained = "classifier"
-    metrics = ("loss",)
+    name = "classifier"
+    terms = ("loss_cls",)
 
     def loss(
         self,
         variables: Variables,
         batch: Mapping[str, jax.Array],
-        keys: jax.Array,
+        keys: jax.Array | None,
         progress: Progress,
         maximum: jax.Array | None = None,
-    ) -> tuple[jax.Array, Metrics]:
+    ) -> Outcome:
         """Multi-label soft margin loss."""
-        scores = score(self.network, variables[self.trained], batch["images"], keys=keys)
-        loss = multi_label_soft_margin(scores.logits, batch["labels"])
-        return loss, {"loss": loss}
+        scores = score(self.network, variables[self.name], batch["images"], keys=keys)
+        return Outcome({"loss_cls": Term(multi_label_soft_margin(scores.logits, batch["labels"]))})
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """psa applies the ReLU before it resizes the maps (OC-CSE after)."""
-        scores = score(self.network, variables[self.trained], images, sizes)
+        scores = score(self.network, variables[self.name], images, sizes)
         return Scores(jax.nn.relu(scores.maps), scores.logits)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from wsss_jax.models.layers import kaiming_init, wide_xavier_init, xavier_init
-from wsss_jax.models.resnet38 import STRIDE, OnResNet38, scaled_channels
+from wsss_jax.models.resnet38 import OnResNet38, scaled_channels
 from wsss_jax.ops.correlation import correlate
 from wsss_jax.ops.resize import resize_valid, resized_mean
 from wsss_jax.ops.selection import max_onehot
@@ -53,7 +53,7 @@ class CpnNetwork(OnResNet38):
         maps = self._pointwise(self.num_classes + 1, xavier_init, "fc8")(conv6).astype(jnp.float32)
         shape = (images.shape[1], images.shape[2])
         full = jnp.tile(jnp.array(shape), (len(images), 1)) if sizes is None else sizes
-        small = after_stride(full, STRIDE)
+        small = after_stride(full, self.stride)
         colours = resize_valid(images, full, small, (maps.shape[1], maps.shape[2]), align_corners=True)
         side = zero_outside(self._side(colours, features), small)
         improved = self._improve(normalised_maps(maps, small), side, small)

@@ -14,22 +14,22 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.method import Metrics, Progress, Variables
+from wsss_jax.method import Method
 from wsss_jax.models.classifier import Scores
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import min_max_normalise
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.ops.selection import hard_example_mean, max_onehot, min_pooling_loss
 from wsss_jax.systems.cpn.network import CpnNetwork, CpnScores, score_cpn
-from wsss_jax.systems.resnet38.independent import Independent
 from wsss_jax.systems.resnet38.maps import InputSizeMaps
 from wsss_jax.systems.resnet38.one_network import OneNetwork
+from wsss_jax.task import Outcome, Progress, Term, Variables
 
 _VIEWS = 3  # the image, with the drawn patches hidden, and with them alone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cpn(OneNetwork[CpnNetwork], Independent, InputSizeMaps):
+class Cpn(OneNetwork[CpnNetwork], InputSizeMaps, Method):
     """Trains one network on each image and its two complementary parts; it sees all three in one pass.
 
     Attributes:
@@ -38,19 +38,17 @@ class Cpn(OneNetwork[CpnNetwork], Independent, InputSizeMaps):
 
     hard_share: float = 0.2
 
-    trained = "cpn"
-    metrics = (
-        "loss", "loss_cls", "loss_rvmin", "loss_tcp", "loss_tcp_improved", "loss_cpcr1", "loss_cpcr2",
-    )  # fmt: skip
+    name = "cpn"
+    terms = ("loss_cls", "loss_rvmin", "loss_tcp", "loss_tcp_improved", "loss_cpcr1", "loss_cpcr2")
 
     def loss(
         self,
         variables: Variables,
         batch: Mapping[str, jax.Array],
         keys: jax.Array | None,
-        progress: Progress | None,
+        progress: Progress,
         maximum: jax.Array | None = None,
-    ) -> tuple[jax.Array, Metrics]:
+    ) -> Outcome:
         """Sum of all terms, of three views in one forward pass.
 
         The batch also has `keep` uint8[B, H, W]: 1 where the second image shows the first, 0 where the third
@@ -58,13 +56,13 @@ class Cpn(OneNetwork[CpnNetwork], Independent, InputSizeMaps):
         """
         images, keep = batch["images"], batch["keep"][..., None].astype(jnp.float32)
         views = jnp.stack([images, images * keep, images * (1 - keep)], 1)
-        scores = self._score(variables[self.trained], views, _key_per_view(keys))
+        scores = self._score(variables[self.name], views, _key_per_view(keys))
         size = (images.shape[1], images.shape[2])
         maps, improved = (resize_bilinear(x, size, align_corners=True) for x in scores[:2])
         kept = keep.mean((1, 2, 3))
         rates = jnp.stack([jnp.ones_like(kept), kept, 1 - kept], 1)
         terms = loss_terms(maps, improved, scores.logits, batch["labels"], rates, self.hard_share)
-        return terms["loss"], terms
+        return Outcome({name: Term(total) for name, total in terms.items()})
 
     def _score(self, variables: Variables, views: jax.Array, keys: jax.Array | None) -> CpnScores:
         """Scores [B * 3, ...] of views [B, 3, H, W, 3] with keys [B, 3], in one forward pass.
@@ -76,7 +74,7 @@ class Cpn(OneNetwork[CpnNetwork], Independent, InputSizeMaps):
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """The improved maps of the classes, without background; logits are those of the plain maps."""
-        scores = score_cpn(self.network, variables[self.trained], images, sizes)
+        scores = score_cpn(self.network, variables[self.name], images, sizes)
         return Scores(scores.improved[..., 1:], scores.logits[:, 1:])
 
     def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
@@ -97,8 +95,8 @@ def loss_terms(
     labels: jax.Array,
     rates: jax.Array,
     hard_share: float = 0.2,
-) -> Metrics:
-    """All terms by the names of `Cpn.metrics`, each a mean over images.
+) -> dict[str, jax.Array]:
+    """All terms by the names of `Cpn.terms`, each float32[B].
 
     Args:
       maps: [B * 3, H, W, C + 1] at full size, background first; image, hidden, shown of each image in turn.
@@ -110,15 +108,15 @@ def loss_terms(
     """
     given = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=1)  # the background is always there
     of_views = jnp.repeat(given, _VIEWS, axis=0)
-    loss_cls = multi_label_soft_margin(logits[:, 1:], of_views[:, 1:])
-    loss_rvmin = min_pooling_loss((improved * of_views[:, None, None])[..., 1:])
+    loss_cls = _over_views(multi_label_soft_margin(logits[:, 1:], of_views[:, 1:]))
+    loss_rvmin = _over_views(min_pooling_loss((improved * of_views[:, None, None])[..., 1:]))
 
     weights = (rates[:, :, None] * given[:, None]).reshape(of_views.shape)[:, None, None]
     cam, cam1, cam2 = _views(min_max_normalise(maps) * weights)
     rv, rv1, rv2 = _views(min_max_normalise(improved) * weights)
     fixed, fixed1, fixed2 = (jax.lax.stop_gradient(x) for x in (cam, cam1, cam2))
-    loss_tcp = jnp.abs(fixed2 + fixed1 - cam)[..., 1:].mean()
-    loss_tcp_improved = jnp.abs(rv - rv1 - rv2)[..., 1:].mean()
+    loss_tcp = jnp.abs(fixed2 + fixed1 - cam)[..., 1:].mean((1, 2, 3))
+    loss_tcp_improved = jnp.abs(rv - rv1 - rv2)[..., 1:].mean((1, 2, 3))
 
     # The background comes from maps that are weighted by the rate already, so it is stronger the less of the
     # picture is visible, as in CPN's code.
@@ -127,7 +125,12 @@ def loss_terms(
     loss_cpcr2 = hard_example_mean(jnp.abs(max_onehot(fixed - fixed2) - rv1), hard_share)
 
     terms = (loss_cls, loss_rvmin, loss_tcp, loss_tcp_improved, loss_cpcr1, loss_cpcr2)
-    return dict(zip(Cpn.metrics, (sum(terms[1:], terms[0]), *terms), strict=True))
+    return dict(zip(Cpn.terms, terms, strict=True))
+
+
+def _over_views(x: jax.Array) -> jax.Array:
+    """The mean of an image's views: [B * 3] -> [B]."""
+    return x.reshape(-1, _VIEWS).mean(1)
 
 
 def _views(x: jax.Array) -> tuple[jax.Array, ...]:

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.method import Metrics, Path, Progress, Variables
+from wsss_jax.method import Method
 from wsss_jax.models.classifier import Classifier, Scores, score
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.resize import resize_bilinear
-from wsss_jax.systems.resnet38.groups import FROZEN, resnet38_group
-from wsss_jax.systems.resnet38.maps import Stride8Maps
+from wsss_jax.systems.resnet38.groups import resnet38_group
+from wsss_jax.task import FROZEN, Outcome, Path, Progress, Term, Variables
 
 
 class Erasure(NamedTuple):
@@ -31,7 +31,7 @@ class Erasure(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cse(Stride8Maps):
+class Cse(Method):
     """Trains `er` against the frozen classifier `cl`; both have `cam`'s state dict.
 
     Attributes:
@@ -48,8 +48,8 @@ class Cse(Stride8Maps):
     erased_weight: float
     erased_weight_per_epoch: float
 
-    trained = "er"
-    metrics = ("loss", "loss_all", "loss_erased")
+    name = "er"
+    terms = ("loss_all", "loss_erased")
 
     @property
     def networks(self) -> Mapping[str, Classifier]:
@@ -70,11 +70,12 @@ class Cse(Stride8Maps):
         self,
         variables: Variables,
         batch: Mapping[str, jax.Array],
-        keys: jax.Array,
+        keys: jax.Array | None,
         progress: Progress,
         maximum: jax.Array | None = None,
-    ) -> tuple[jax.Array, Metrics]:
+    ) -> Outcome:
         """Classification of the image by er, and of the image without one of its classes by cl."""
+        assert keys is not None  # they pick the class too
         weight = self.erased_weight + self.erased_weight_per_epoch * progress.epoch
         return self.losses(variables, batch, pick_class(batch["labels"], keys), weight, keys, maximum)
 
@@ -86,7 +87,7 @@ class Cse(Stride8Maps):
         weight: jax.Array | float,
         keys: jax.Array | None,
         maximum: jax.Array | None = None,
-    ) -> tuple[jax.Array, Metrics]:
+    ) -> Outcome:
         """The loss with the class to erase given, one-hot float32[B, C]; keys=None switches dropout off."""
         labels = batch["labels"]
         erasure = self._erasure(variables, batch, picked, keys)
@@ -97,8 +98,7 @@ class Cse(Stride8Maps):
         after = score(self.cl, variables["cl"], batch["images"] * (1 - mask))
         loss_all = multi_label_soft_margin(erasure.scores.logits, labels)
         loss_erased = weight * multi_label_soft_margin(after.logits, labels * (1 - picked))
-        loss = loss_all + loss_erased
-        return loss, dict(zip(self.metrics, (loss, loss_all, loss_erased), strict=True))
+        return Outcome({"loss_all": Term(loss_all), "loss_erased": Term(loss_erased)})
 
     def _erasure(
         self,

@@ -18,7 +18,7 @@ from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.inference.buckets import plan_buckets, scaled, smallest_bucket
 from wsss_jax.inference.predict import InferenceSettings, one_behind, pad
-from wsss_jax.method import Method, Variables
+from wsss_jax.method import Method
 from wsss_jax.systems.infer_cam.crops import Box, Parts, PartViews
 from wsss_jax.systems.infer_cam.iterations import (
     PartBatch,
@@ -28,6 +28,7 @@ from wsss_jax.systems.infer_cam.iterations import (
     nearest_chain,
 )
 from wsss_jax.systems.infer_cam.settings import ErasingRule
+from wsss_jax.task import Variables
 
 
 @dataclass(frozen=True)

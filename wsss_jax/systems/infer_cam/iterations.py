@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wsss_jax.inference.multiscale import CamProgram, PaddedBatch
-from wsss_jax.method import Method, Variables
-from wsss_jax.ops.normalise import normalise_images
+from wsss_jax.method import Method
 from wsss_jax.ops.valid import flip_valid, global_average, valid_mask
 from wsss_jax.sharding import split
+from wsss_jax.task import Variables
 
 Size = tuple[int, int]
 
@@ -76,7 +76,7 @@ class RoundProgram(CamProgram):
 
         The mirror image is erased with the same mask, which is not mirrored: so does the authors' program.
         """
-        pixels = normalise_images(images.pixels)
+        pixels = self._method.preprocess.images(images.pixels)
         mean = global_average(pixels, sizes)[:, None, None]
         inputs = (pixels, flip_valid(pixels, sizes)) if self._flip else (pixels,)
         return jnp.concatenate([jnp.where(images.kept[..., None], each, mean) for each in inputs])

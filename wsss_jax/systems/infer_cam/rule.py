@@ -15,15 +15,14 @@ from typing import Any
 
 import jax
 
-from wsss_jax.method import Method, Variables
+from wsss_jax.method import Method
 from wsss_jax.models.classifier import Scores
-from wsss_jax.ops.normalise import max_normalise
 from wsss_jax.systems.infer_cam.settings import ErasingRule, SplitRule
-from wsss_jax.systems.resnet38.untrained import Untrained
+from wsss_jax.task import Variables
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferCam(Untrained):
+class InferCam(Method):
     """Asks another method's network.
 
     Attributes:
@@ -37,14 +36,14 @@ class InferCam(Untrained):
     erasing: ErasingRule
 
     @property
-    def networks(self) -> Mapping[str, Any]:
-        """The base's network that makes maps."""
-        return {self.trained: self.base.networks[self.base.trained]}
+    def name(self) -> str:  # type: ignore[override]
+        """The base's."""
+        return self.base.name
 
     @property
-    def trained(self) -> str:
-        """The base's."""
-        return self.base.trained
+    def networks(self) -> Mapping[str, Any]:
+        """The base's network that makes maps."""
+        return {self.name: self.base.networks[self.name]}
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """The base's."""
@@ -59,7 +58,3 @@ class InferCam(Untrained):
     def activate(self, resized: jax.Array) -> jax.Array:
         """The base's."""
         return self.base.activate(resized)
-
-    def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
-        """Each class by its own maximum, anew in every round."""
-        return max_normalise(total, sizes)

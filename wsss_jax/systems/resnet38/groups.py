@@ -1,8 +1,6 @@
 """Optimiser groups of the ResNet-38 methods, by the path of a variable."""
 
-from wsss_jax.method import Path
-
-FROZEN = "frozen"
+from wsss_jax.task import FROZEN, Path
 
 
 def resnet38_group(path: Path, frozen_blocks: tuple[str, ...], new_layers: tuple[str, ...]) -> str:

@@ -1,19 +1,19 @@
-"""Methods that train one network on ResNet-38."""
+"""Tasks that train one network on ResNet-38."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from wsss_jax.method import Path
 from wsss_jax.models.resnet38 import OnResNet38
 from wsss_jax.systems.resnet38.groups import resnet38_group
+from wsss_jax.task import Path, Task
 
 Network = TypeVar("Network", bound=OnResNet38)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneNetwork(Generic[Network]):
-    """What such a method says of its network.
+class OneNetwork(Task, Generic[Network]):
+    """What such a task says of its network.
 
     Attributes:
       network: the network that learns.
@@ -23,12 +23,10 @@ class OneNetwork(Generic[Network]):
     network: Network
     frozen_blocks: tuple[str, ...]
 
-    trained: ClassVar[str]
-
     @property
     def networks(self) -> Mapping[str, Network]:
         """One network."""
-        return {self.trained: self.network}
+        return {self.name: self.network}
 
     def group(self, path: Path) -> str:
         """All heads are new, the trunk pretrained."""

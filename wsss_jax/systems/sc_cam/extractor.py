@@ -9,10 +9,9 @@ from jax.sharding import Mesh
 
 from wsss_jax.data.source import Source
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, one_behind, padded_batches
-from wsss_jax.method import Variables
-from wsss_jax.ops.normalise import normalise_images
 from wsss_jax.sharding import replicated, split
 from wsss_jax.systems.sc_cam.network import PooledFeatures
+from wsss_jax.task import Variables
 
 
 class Pooled(NamedTuple):
@@ -54,4 +53,4 @@ class FeatureExtractor:
 
     def _features(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> jax.Array:
         self.compiled += 1  # runs when traced only
-        return cast(jax.Array, self._network.apply(variables, normalise_images(images), sizes))
+        return cast(jax.Array, self._network.apply(variables, self._network.preprocess.images(images), sizes))

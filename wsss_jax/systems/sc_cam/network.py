@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from wsss_jax.models.classifier import Scores
 from wsss_jax.models.layers import xavier_init
-from wsss_jax.models.resnet38 import STRIDE, OnResNet38
+from wsss_jax.models.resnet38 import OnResNet38
 from wsss_jax.ops.valid import after_stride, global_average
 
 
@@ -48,7 +48,7 @@ class SubcategoryClassifier(OnResNet38):
     ) -> FamilyScores:
         """Scores normalised images [B, H, W, 3]; `sizes` and `keys` as in `ResNet38`."""
         conv6 = self._dropped(self._features(images, sizes, keys)["conv6"], self.head_dropout, keys)
-        sizes = after_stride(sizes, STRIDE)
+        sizes = after_stride(sizes, self.stride)
 
         def head(features: int, name: str) -> Scores:
             maps = self._pointwise(features, xavier_init, name)(conv6).astype(jnp.float32)
@@ -67,7 +67,7 @@ class PooledFeatures(OnResNet38):
     def __call__(self, images: jax.Array, sizes: jax.Array | None = None) -> jax.Array:
         """Normalised images [B, H, W, 3] -> float32[B, 4096 * width]; `sizes` as in `ResNet38`."""
         conv6 = self._features(images, sizes, None)["conv6"].astype(jnp.float32)
-        return global_average(conv6, after_stride(sizes, STRIDE))
+        return global_average(conv6, after_stride(sizes, self.stride))
 
 
 def family_score(

@@ -52,7 +52,7 @@ def round_before(run: Run) -> str:
     number = run.config.sc_cam.rounds - 1
     if number == 0:
         return classifier_path(run)
-    folder = round_layout(run.layout, number).checkpoints(run.method.trained)
+    folder = round_layout(run.layout, number).checkpoints(run.method.name)
     require(folder, f"weights of round {number}", "rounds")
     step = step_folder(folder)
     done, wanted = read_meta(step)["epochs"], last_epoch(round_of(run, number).config)

@@ -13,18 +13,17 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.method import Metrics, Progress, Variables
+from wsss_jax.method import Method
 from wsss_jax.models.classifier import Scores
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import max_normalise
-from wsss_jax.systems.resnet38.independent import Independent
-from wsss_jax.systems.resnet38.maps import Stride8Maps
 from wsss_jax.systems.resnet38.one_network import OneNetwork
 from wsss_jax.systems.sc_cam.network import SubcategoryClassifier, family_score
+from wsss_jax.task import Outcome, Progress, Term, Variables
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScCam(OneNetwork[SubcategoryClassifier], Independent, Stride8Maps):
+class ScCam(OneNetwork[SubcategoryClassifier], Method):
     """Trains both heads on one trunk; the maps are the classes', or those of their sub-categories, merged.
 
     Attributes:
@@ -36,33 +35,35 @@ class ScCam(OneNetwork[SubcategoryClassifier], Independent, Stride8Maps):
     sub_weight: float
     maps: str = "classes"
 
-    trained = "classifier"
-    metrics = ("loss", "loss_parent", "loss_sub", "accuracy_parent", "accuracy_sub")
+    name = "classifier"
+    terms = ("loss_parent", "loss_sub", "accuracy_parent", "accuracy_sub")
 
     def loss(
         self,
         variables: Variables,
         batch: Mapping[str, jax.Array],
         keys: jax.Array | None,
-        progress: Progress | None,
+        progress: Progress,
         maximum: jax.Array | None = None,
-    ) -> tuple[jax.Array, Metrics]:
+    ) -> Outcome:
         """Soft margin of the classes, plus `sub_weight` times that of the sub-categories.
 
         The batch also has `sub_labels` float32[B, C * k]: 1 for the sub-category of each class in the
         picture. keys=None switches dropout off.
         """
-        scores = family_score(self.network, variables[self.trained], batch["images"], keys=keys)
+        scores = family_score(self.network, variables[self.name], batch["images"], keys=keys)
         parents, children = scores.parents.logits, scores.children.logits
-        loss_parent = multi_label_soft_margin(parents, batch["labels"])
-        loss_sub = multi_label_soft_margin(children, batch["sub_labels"])
-        loss = loss_parent + self.sub_weight * loss_sub
-        accuracies = label_accuracy(parents, batch["labels"]), label_accuracy(children, batch["sub_labels"])
-        return loss, dict(zip(self.metrics, (loss, loss_parent, loss_sub, *accuracies), strict=True))
+        terms = {
+            "loss_parent": Term(multi_label_soft_margin(parents, batch["labels"])),
+            "loss_sub": Term(multi_label_soft_margin(children, batch["sub_labels"]), weight=self.sub_weight),
+            "accuracy_parent": Term(label_accuracy(parents, batch["labels"]), weight=0),
+            "accuracy_sub": Term(label_accuracy(children, batch["sub_labels"]), weight=0),
+        }
+        return Outcome(terms)
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """Maps after the ReLU, as psa's before they are resized: C of them, or C * k, class by class."""
-        scores = family_score(self.network, variables[self.trained], images, sizes)
+        scores = family_score(self.network, variables[self.name], images, sizes)
         maps = scores.parents.maps if self.maps == "classes" else scores.children.maps
         return Scores(jax.nn.relu(maps), scores.parents.logits)
 
@@ -81,11 +82,11 @@ class ScCam(OneNetwork[SubcategoryClassifier], Independent, Stride8Maps):
 
 
 def label_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over the images of |predicted and true| / |predicted or true| labels, [B, N] each.
+    """|predicted and true| / |predicted or true| labels of each image: [B, N] each -> [B].
 
     A label is predicted where its probability is above 0.5. SC-CAM's log calls this 'acc'; an image without
     either has 1.
     """
     predicted, true = logits > 0, labels > 0
     either = (predicted | true).sum(1)
-    return jnp.mean(jnp.where(either > 0, (predicted & true).sum(1) / jnp.maximum(either, 1), 1.0))
+    return jnp.where(either > 0, (predicted & true).sum(1) / jnp.maximum(either, 1), 1.0)
