@@ -80,10 +80,11 @@ def sample(image_id, rng):
 
 
 def train(folder, devices=1, accumulation=1):
-    make = functools.partial(
-        adamw, groups={"weights": (1, 1)}, schedule=optax.constant_schedule(1e-3), weight_decay=0.01
-    )
-    optimizer = Optimizer(make, optax.constant_schedule(1e-3))
+    rate = optax.constant_schedule(0.01)
+    # At a small epsilon, AdamW makes of rounding at gradients of nearly zero a whole step.
+    groups = {"weights": (1, 1)}
+    make = functools.partial(adamw, groups=groups, schedule=rate, weight_decay=0.01, epsilon=0.01)
+    optimizer = Optimizer(make, rate)
     sizes = {"batch_size": 8, "accumulation": accumulation, "steps_per_epoch": 3, "total_steps": STEPS}
     with Checkpoints(folder) as checkpoints:
         mesh = data_mesh(jax.devices()[:devices])
@@ -111,7 +112,7 @@ def test_stops_devices_and_accumulation_change_nothing(trained, tmp_path, monkey
             train(tmp_path)
         monkeypatch.setattr(interrupt, "_requested", False)
     found = train(tmp_path, devices, accumulation)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, trained)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, trained)
 
 
 def test_maps_in_buckets_are_those_of_the_images_alone(trained):

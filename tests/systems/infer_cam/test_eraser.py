@@ -13,9 +13,6 @@ from tests.helpers.networks import FROZEN_BLOCKS, golden_variables, narrow_cam, 
 from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
 from wsss_jax.method import Method
 from wsss_jax.models.classifier import Classifier, Scores
-from wsss_jax.ops.normalise import max_normalise
-from wsss_jax.ops.resize import resize_valid
-from wsss_jax.ops.valid import after_stride
 from wsss_jax.sharding import data_mesh
 from wsss_jax.systems.cam.task import Cam
 from wsss_jax.systems.infer_cam.crops import Box, Parts, split_boxes
@@ -52,20 +49,11 @@ class Pictures:
 class Points(Method):
     """A network that looks at every eighth pixel only, and so compiles in no time."""
 
-    trained, networks = "points", {"points": None}
+    name, networks, stride, preprocess = "points", {"points": None}, 8, IMAGENET
 
     def cam(self, variables, images, sizes):
         maps = jax.nn.relu(jnp.einsum("bhwd,dc->bhwc", images[:, ::8, ::8], variables["points"]))
         return Scores(maps, maps.mean((1, 2)))
-
-    def resize(self, maps, sizes, new_sizes, shape):
-        return resize_valid(maps, after_stride(sizes, 8), new_sizes, shape)
-
-    def activate(self, resized):
-        return resized
-
-    def finish(self, total, sizes):
-        return max_normalise(total, sizes)
 
 
 POINTS = {"points": np.random.default_rng(3).standard_normal((3, 6)).astype(np.float32)}
