@@ -1,8 +1,5 @@
-"""A system of another kind in one file, of which nothing in the package knows.
-
-Its backbone answers at stride 4, sees BGR and has batch norms that learn, over groups of two images. Two such
-networks learn together from label maps, by AdamW, for a number of steps.
-"""
+"""A system of another kind, of which nothing in the package knows: two networks at stride 4 that see BGR and
+whose batch norms learn, over groups of two images, learn together from label maps, by AdamW, in steps."""
 
 import functools
 from dataclasses import dataclass
@@ -33,7 +30,8 @@ from wsss_jax.training.loop import Optimizer, Plan, Trainer
 from wsss_jax.training.metrics import MetricWriter
 from wsss_jax.training.optimizer import adamw
 
-VOID, STEPS, IMAGE = 255, 4, np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+VOID, STEPS, IDS = 255, 4, tuple("abcdefghijklmnopqrstuvwxy")
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
 
 
 class Backbone(nn.Module):
@@ -51,21 +49,19 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True)
 class Toy(Task, CamRule):
-    name = "toy"
-    terms = ("loss_labels", "loss_agree")
-    group_size = 2
+    name, terms, group_size = "toy", ("loss_labels", "loss_agree"), 2
     networks: ClassVar = {"one": Backbone(), "other": Backbone()}
 
     def loss(self, variables, batch, keys, progress, maximum=None):
         scores, state = {}, {}
         for name, net in self.networks.items():
             scores[name], state[name] = net.apply(variables[name], batch["images"], mutable=["batch_stats"])
-        one, other = (nn.log_softmax(x) for x in scores.values())
+        one, other = map(nn.log_softmax, scores.values())
         known, labels = batch["label_map"] != VOID, batch["label_map"].astype(jnp.int32)
         cross = -jnp.take_along_axis(one, jnp.where(known, labels, 0)[..., None], -1)[..., 0]
         labelled = Term(jnp.where(known, cross, 0).sum((1, 2)), known.sum((1, 2)))
-        agree = Term(jnp.abs(jnp.exp(one) - jnp.exp(other)).mean((1, 2, 3)), weight=0.5)
-        return Outcome({"loss_labels": labelled, "loss_agree": agree}, state)
+        apart = jnp.abs(jnp.exp(one) - jnp.exp(other)).mean((1, 2, 3))
+        return Outcome({"loss_labels": labelled, "loss_agree": Term(apart, weight=0.5)}, state)
 
     def cam(self, variables, images, sizes):
         maps = nn.relu(self.networks["one"].apply(variables["one"], images, sizes)[..., 1:])
@@ -73,35 +69,30 @@ class Toy(Task, CamRule):
 
 
 def sample(image_id, rng):
-    labels = rng.integers(0, 4, (8, 8)).astype(np.uint8)
+    labels, image = rng.integers(0, 4, (8, 8), np.uint8), rng.integers(0, 256, (32, 32, 3), np.uint8)
     labels[:, rng.integers(1, 9) :] = VOID  # so that images differ in how much is known of them
-    image = rng.integers(0, 256, (32, 32, 3), np.uint8)
     return {"image": image, "box": np.array([0, 32, 0, 28]), "label_map": labels}
 
 
 def train(folder, devices=1, accumulation=1):
     rate = optax.constant_schedule(0.01)
-    # At a small epsilon, AdamW makes of rounding at gradients of nearly zero a whole step.
-    groups = {"weights": (1, 1)}
-    make = functools.partial(adamw, groups=groups, schedule=rate, weight_decay=0.01, epsilon=0.01)
-    optimizer = Optimizer(make, rate)
+    numbers = {"weight_decay": 0.01, "epsilon": 0.01}  # the default makes steps of rounding errors
+    make = functools.partial(adamw, groups={"weights": (1, 1)}, schedule=rate, **numbers)
     sizes = {"batch_size": 8, "accumulation": accumulation, "steps_per_epoch": 3, "total_steps": STEPS}
+    plan, mesh = Plan(**sizes, seed=0, log_every=2), data_mesh(jax.devices()[:devices])
     with Checkpoints(folder) as checkpoints:
-        mesh = data_mesh(jax.devices()[:devices])
-        trainer = Trainer(Toy(), optimizer, Plan(**sizes, seed=0, log_every=2), mesh, checkpoints)
+        trainer = Trainer(Toy(), Optimizer(make, rate), plan, mesh, checkpoints)
         start = {name: fresh_variables(network, 0) for name, network in Toy.networks.items()}
         step = trainer.start(start, checkpoints.newest())
-        ids = [f"image {i}" for i in range(25)]
-        with BatchLoader(sample, ids, batch_size=8, seed=0, start_batch=step) as loader:
+        with BatchLoader(sample, IDS, batch_size=8, seed=0, start_batch=step) as loader:
             trainer.run(loader, MetricWriter(folder, step))
-    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start, restore(folder / str(STEPS)).networks)
-    assert min(jax.tree.leaves(moved)) > 1e-5  # weights and statistics of both networks
-    return restore(folder / str(STEPS)).networks
+    learnt = restore(folder / str(STEPS)).networks
+    moved = jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), start, learnt))
+    assert min(moved) > 1e-5  # weights and statistics of both networks
+    return learnt
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("toy"))
+trained = pytest.fixture(lambda tmp_path_factory: train(tmp_path_factory.mktemp("toy")), scope="module")
 
 
 @pytest.mark.parametrize(("devices", "accumulation"), [(8, 1), (1, 2), (2, 4), (1, 1)])
@@ -116,16 +107,14 @@ def test_stops_devices_and_accumulation_change_nothing(trained, tmp_path, monkey
 
 
 def test_maps_in_buckets_are_those_of_the_images_alone(trained):
-    sizes = {"a": (40, 28), "b": (32, 40)}
-    source = SimpleNamespace(
-        size=sizes.get, image=lambda i: IMAGE[: sizes[i][0], : sizes[i][1]], classes="abc"
-    )
+    cut = {"a": IMAGE[:, :28], "b": IMAGE[:32]}
+    source = SimpleNamespace(size=lambda i: cut[i].shape[:2], image=cut.get, classes="abc")
     settings = InferenceSettings(scales=(1.0,), flip=False, class_filter="all", batch_size=2, max_buckets=1)
     predictor = Predictor(Toy(), data_mesh(jax.devices()[:1]), settings)
-    (found,) = predictor.predict(trained, source, plan_batches(source, list(sizes), settings))
+    (found,) = predictor.predict(trained, source, plan_batches(source, list(cut), settings))
     for prediction in found:
-        pixels, size = source.image(prediction.image_id)[None], np.array([sizes[prediction.image_id]])
-        maps = Toy().cam(trained, Toy().preprocess.images(pixels), None).maps
-        alone = Toy().finish(Toy().resize(maps, size, size, sizes[prediction.image_id]), size)[0]
+        pixels, size = cut[prediction.image_id], np.array([source.size(prediction.image_id)])
+        maps = Toy().cam(trained, Toy().preprocess.images(pixels[None]), None).maps
+        alone = Toy().finish(Toy().resize(maps, size, size, pixels.shape[:2]), size)[0]
         np.testing.assert_allclose(prediction.cam, alone.transpose(2, 0, 1), atol=1e-5)
         assert prediction.cam.max() > 0.9

@@ -13,6 +13,7 @@ from tests.helpers.networks import FROZEN_BLOCKS, golden_variables, narrow_cam, 
 from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
 from wsss_jax.method import Method
 from wsss_jax.models.classifier import Classifier, Scores
+from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.sharding import data_mesh
 from wsss_jax.systems.cam.task import Cam
 from wsss_jax.systems.infer_cam.crops import Box, Parts, split_boxes
