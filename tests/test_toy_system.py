@@ -116,5 +116,5 @@ def test_maps_in_buckets_are_those_of_the_images_alone(trained):
         pixels, size = cut[prediction.image_id], np.array([source.size(prediction.image_id)])
         maps = Toy().cam(trained, Toy().preprocess.images(pixels[None]), None).maps
         alone = Toy().finish(Toy().resize(maps, size, size, pixels.shape[:2]), size)[0]
-        np.testing.assert_allclose(prediction.cam, alone.transpose(2, 0, 1), atol=1e-5)
-        assert prediction.cam.max() > 0.9
+        np.testing.assert_allclose(prediction.maps.planes, alone.transpose(2, 0, 1), atol=1e-5)
+        assert prediction.maps.planes.max() > 0.9
