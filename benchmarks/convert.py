@@ -34,6 +34,7 @@ start = time.perf_counter()
 print(json.dumps([time.perf_counter() - start, peak() - before]))
 """
 _CONVERT = "from wsss_jax.convert.destination import write\nfrom wsss_jax.convert.source import read_source"
+_ORBAX = "\nimport wsss_jax.training.checkpoints"
 _LOAD = "from wsss_jax import weights"
 
 
@@ -73,7 +74,7 @@ def _cases(archive: Path, params: Path) -> list[_Case]:
         ("load .npz for training", _LOAD, load, archive),
         ("convert .params to safetensors", _CONVERT, convert.format(form="safetensors"), params),
         ("convert .params to npz", _CONVERT, convert.format(form="npz"), params),
-        ("convert .params to orbax", _CONVERT, convert.format(form="orbax"), params),
+        ("convert .params to orbax", _CONVERT + _ORBAX, convert.format(form="orbax"), params),
     ]
     return [_Case(*case, case[-1].stat().st_size) for case in cases]
 

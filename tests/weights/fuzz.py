@@ -29,7 +29,7 @@ from wsss_jax.weights.npz_files import write_npz
 from wsss_jax.weights.safetensors_files import write_safetensors
 
 FORMATS = ("mxnet", "torch-zip", "torch-legacy", "safetensors", "npz")
-SECONDS = 5.0  # for one file of a few kilobytes
+SECONDS = 5.0  # of the processor, for one file of a few kilobytes
 LIMIT = 2 << 30  # more address space than this beyond the start is a failure
 # What reading may allocate: the arrays may have 8 times the file's bytes, Python objects about 100 bytes for
 # one.
@@ -183,18 +183,18 @@ def fuzz(form: str, count: int, seed: int, folder: Path) -> Counter:
     sound = seeds(form, folder)
     outcomes: Counter = Counter()
     path = folder / f"damaged-{form}"
-    previous = signal.signal(signal.SIGALRM, _stuck)
+    previous = signal.signal(signal.SIGPROF, _stuck)
     tracemalloc.start()
     try:
         for _ in range(count):
             inside = form in ("torch-zip", "npz") and rng.random() < 0.5
             path.write_bytes((damage_entry if inside else damage)(rng.choice(sound), sound, rng))
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             outcomes[read_one(path, verify=rng.random() < 0.5) if path.stat().st_size else "empty"] += 1
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
         tracemalloc.stop()
     return outcomes
 

@@ -7,7 +7,7 @@ import pytest
 from tests.weights import fuzz
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm signal")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a signal")
 @pytest.mark.parametrize("form", fuzz.FORMATS)
 def test_damaged_files_are_read_or_refused(form, tmp_path):
     outcomes = fuzz.fuzz(form, 400, 1, tmp_path)

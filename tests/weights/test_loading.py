@@ -75,17 +75,17 @@ def test_importing_needs_neither_jax_nor_torch():
 @pytest.mark.skipif(sys.platform != "linux", reason="measures peak memory as Linux counts it")
 @pytest.mark.parametrize("write", [tf.write_zip, tf.write_legacy])
 @pytest.mark.parametrize(
-    "work",
+    ("work", "most"),
     [
-        "for v in weights.read_tensors(sys.argv[1]).values(): v.sum()",
-        "variables = weights.load_foreign(sys.argv[1], 'resnet38_cls')",
-        "write(read_source(sys.argv[1], None), sys.argv[1] + '.orbax', 'orbax')",
-        "write(read_source(sys.argv[1], None), sys.argv[1] + '.st', 'safetensors')",
-        "write(read_source(sys.argv[1], None), sys.argv[1] + '.npz', 'npz')",
+        ("for v in weights.read_tensors(sys.argv[1]).values(): v.sum()", 1.3),
+        ("variables = weights.load_foreign(sys.argv[1], 'resnet38_cls')", 1.3),
+        ("write(read_source(sys.argv[1], None), sys.argv[1] + '.orbax', 'orbax')", 2.5),
+        ("write(read_source(sys.argv[1], None), sys.argv[1] + '.st', 'safetensors')", 1.3),
+        ("write(read_source(sys.argv[1], None), sys.argv[1] + '.npz', 'npz')", 1.3),
     ],
 )
-def test_peak_memory_of_a_whole_network(tmp_path, write, work):
+def test_peak_memory_of_a_whole_network(tmp_path, write, work, most):
     path = write(tmp_path / "a.pth", state_dict("dev", names("resnet38_cls")))
     command = [sys.executable, "-c", PEAK.replace("{work}", work), str(path)]
     used = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert 0.1 < used / path.stat().st_size < 1.3
+    assert 0.1 < used / path.stat().st_size < most
