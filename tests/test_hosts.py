@@ -6,9 +6,11 @@ import socket
 import subprocess
 import time
 
+import numpy as np
 import pytest
 
 from tests.helpers.scripts import command
+from wsss_jax import hosts
 
 SCRIPT = """
 import pathlib, time
@@ -92,3 +94,17 @@ def test_a_signal_to_one_host_stops_both(tmp_path, asked):
         assert error.rstrip().endswith("Interrupted: 1 of 2 done; give the same command again to go on"), (
             error
         )
+
+
+def test_counts_of_several_hosts_are_added_up_beyond_32_bits(monkeypatch):
+    monkeypatch.setattr(hosts.jax, "process_count", lambda: 3)
+    others = np.array([[2**40 + 5, 7], [2**31 - 1, 2**31]])
+
+    def gather(halves):
+        split = [np.stack([row >> 31, row & 0x7FFFFFFF]).astype(np.int32) for row in others]
+        return np.stack([halves, *split])
+
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", gather)
+    np.testing.assert_array_equal(
+        hosts.sum_over_hosts(np.array([2**33, 0])), [2**33 + 2**40 + 5 + 2**31 - 1, 2**31 + 7]
+    )

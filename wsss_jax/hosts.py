@@ -62,6 +62,15 @@ def any_host(answer: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.asarray(answer)).any())
 
 
+def sum_over_hosts(counts: np.ndarray) -> np.ndarray:
+    """Adds up int64 counts, each at least 0, over all hosts; all must ask, and wait for each other."""
+    if jax.process_count() == 1:
+        return counts
+    halves = np.stack([counts >> 31, counts & 0x7FFFFFFF]).astype(np.int32)  # JAX has no int64
+    high, low = multihost_utils.process_allgather(halves).astype(np.int64).sum(0)
+    return (high << 31) + low
+
+
 @contextlib.contextmanager
 def together(log: Path) -> Iterator[None]:
     """Ends this host when another has failed or is lost, asks it to stop when another was asked, and tells

@@ -17,6 +17,7 @@ from wsss_jax.data.source import label_matrix
 from wsss_jax.errors import ConfigError
 from wsss_jax.evaluation.confusion import mean_iou
 from wsss_jax.files import write_whole
+from wsss_jax.hosts import any_host, sum_over_hosts
 from wsss_jax.inference.predict import Predictor, plan_batches
 from wsss_jax.interrupt import stop_requested
 from wsss_jax.runs.context import EVAL_SPLIT, TRAIN_SPLIT, Facts, Run, Stage
@@ -153,18 +154,22 @@ def evaluator(run: Run, steps_per_epoch: int) -> Evaluate:
     ids = run.ids(run.config.dataset.eval_split)
     settings = inference_settings(run.config)
     batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
+    own = batches[jax.process_index() :: jax.process_count()]
     classes = wanted_classes(run, ids)
     predictor = Predictor(run.method, run.local_mesh, settings)
 
     def evaluate(variables: Variables, step: int) -> float | None:
         sweep = new_sweep(run)
-        if jax.process_count() > 1:  # every host evaluates for itself, on its own devices
+        if jax.process_count() > 1:  # every host evaluates its share, on its own devices
             variables = to_host(variables)
-        for predictions in predictor.predict(variables, run.source, batches, classes):
+        for predictions in predictor.predict(variables, run.source, own, classes):
             for p in predictions:
                 sweep.add(p.maps, read_mask(run, p.image_id), image_id=p.image_id)
             if stop_requested():
-                return None
+                break
+        if any_host(stop_requested()):
+            return None
+        sweep.counts[:] = sum_over_hosts(sweep.counts)
         curve = 100 * mean_iou(sweep.confusion(), run.config.eval.absent_classes)
         best = int(curve.argmax())
         at = f"at background score {sweep.thresholds[best]:g} (oracle)"
