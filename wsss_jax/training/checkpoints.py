@@ -249,6 +249,7 @@ def restore(folder: str | Path, *, with_extra: bool = False, warn: Callable[[str
     networks = _restore_item(folder, "variables", meta)
     if "params" in networks:  # a converted file has one network, and no task's name for it
         networks = {"network": networks}
+    with_extra = with_extra and "extra" in meta.get("digest", {})
     extra = _restore_item(folder, "extra", meta) if with_extra else {}
     return Restored(meta["step"], networks, meta, read_score(folder, warn), extra)
 
