@@ -136,7 +136,7 @@ def test_a_damaged_cam_file_is_named(finished, tmp_path):
     with pytest.raises(DataError, match=r"val_00003.npz is damaged .*; delete it"):
         run_stages_of(finished[1], copy, ["eval_cam"])
     path.unlink()
-    with pytest.raises(RunError, match=r"val_00003.*infer_cam"):
+    with pytest.raises(DataError, match=r"val_00003.*infer_cam"):
         run_stages_of(finished[1], copy, ["eval_cam"])
     run_stages_of(finished[1], copy, ["infer_cam", "eval_cam"])
     assert path.read_bytes() == (finished[0] / "cam/val/val_00003.npz").read_bytes()

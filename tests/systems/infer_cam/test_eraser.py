@@ -1,6 +1,7 @@
 """InferCam's queue against its authors' program and against the plain loop over one part at a time."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ class Pictures:
 class Points(Method):
     """A network that looks at every eighth pixel only, and so compiles in no time."""
 
-    name, networks, stride, preprocess = "points", {"points": None}, 8, IMAGENET
+    name, networks = "points", {"points": SimpleNamespace(stride=8, preprocess=IMAGENET)}
 
     def cam(self, variables, images, sizes):
         maps = jax.nn.relu(jnp.einsum("bhwd,dc->bhwc", images[:, ::8, ::8], variables["points"]))
