@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from wsss_jax.systems import SYSTEMS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "wsss_jax"
 
@@ -114,6 +116,51 @@ def test_no_modules_import_each_other():
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail(f"a circle of imports: {' < '.join(error.args[1])}")
+
+
+# Names that are also words for other things: class activation maps, and a stage.
+_OTHER_THINGS = {"cam", "infer_cam"}
+# What else bears the names of published systems: their state dicts, their CRF's numbers, --affinity.
+_OTHER_NAMES = ("weights/networks.py", "refinement/settings.py", "refine.py")
+
+
+def _texts(tree):
+    """The texts of a module but for docstrings."""
+    documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+            yield node.lineno, node.value
+
+
+def _asks(node):
+    """Whether a method's name is compared, or something is looked up by it."""
+    looks = {ast.Compare: "left comparators", ast.Subscript: "slice"}.get(type(node), "")
+    operands = [getattr(node, name) for name in looks.split()]
+    flat = [each for operand in operands for each in (operand if isinstance(operand, list) else [operand])]
+    return any(re.search(r"\bconfig\.method$|\['method'\]$", ast.unparse(each)) for each in flat)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if _part(p) not in ("systems", "settings")],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_only_systems_name_systems(path):
+    names = SYSTEMS.systems.keys() - _OTHER_THINGS
+    titles = {SYSTEMS.system(name).title for name in SYSTEMS.systems}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    asking = [node.lineno for node in ast.walk(tree) if _asks(node)]
+    assert not asking, f"{path}:{asking}: asks for config.method; let `System` or `Stage` say what differs"
+    if str(path.relative_to(PACKAGE)) in _OTHER_NAMES:
+        return
+    word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, [*names, *titles]))})(?![\w-])")
+    named = [(line, text) for line, text in _texts(tree) if word.search(text)]
+    assert not named, f"{path}: {named}"
+    sections = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in names]
+    assert not sections, f"{path}:{sections}: reads a system's settings"
+    imported = [item for item in _imports(path) if item[1].startswith("wsss_jax.systems.")]
+    imported = [item for item in imported if item[1] != "wsss_jax.systems.settings"]
+    assert not imported, f"{path}: {imported}"
 
 
 @pytest.mark.parametrize("part", NUMPY_ONLY)

@@ -67,12 +67,13 @@ def test_classes_that_the_truth_lacks_are_null_under_its_rule():
     [
         (("train_aug", "e" * 64), ", AffinityNet trained on train_aug"),
         (("train", "1f0c2a9b" + "0" * 56), ", AffinityNet trained on train, the images scored"),
-        ((None, None), ", absent classes count 0"),
+        (None, ", absent classes count 0"),
     ],
 )
 def test_pseudo_masks_say_what_their_affinity_net_was_trained_on(trained, text):
     given = provenance(list_sha256="1f0c2a9b" + "0" * 56)
-    given |= dict(zip(("affinity_split", "affinity_list_sha256"), trained, strict=True))
+    if trained:
+        given["trained_on"] = {"AffinityNet": dict(zip(("split", "list_sha256"), trained, strict=True))}
     assert describe(summarise(small_sweep(), 0.2, provenance=given)).endswith(text)
 
 

@@ -51,8 +51,8 @@ def write_maps(folder, root, *, background, stride=1):
         maps = {"scores" if background else "cam": rng.random((len(keys), *size), np.float32)}
         np.savez(folder / f"{image_id}.npz", keys=keys, **maps)
     made = dict.fromkeys(PROVENANCE_KEYS) | {"method": "cam", "scales": [1.0], "weights_sha256": "1" * 64}
-    learned = {"affinity_split": "train_aug", "affinity_list_sha256": "2" * 64} if stride > 1 else {}
-    write_json(folder / "settings.json", made | learned)
+    learned = {"trained_on": {"AffinityNet": {"split": "train_aug", "list_sha256": "2" * 64}}}
+    write_json(folder / "settings.json", made | (learned if stride > 1 else {}))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_every_stage_is_scored_on_train(finished):
     for stage in stages:
         metrics = json.loads((finished / f"metrics/{stage}_train.json").read_text())
         assert (metrics["split"], metrics["images"]) == ("train", TRAIN)
-    assert metrics["affinity_split"] == "train_aug"
+    assert metrics["trained_on"]["AffinityNet"]["split"] == "train_aug"
     assert "AffinityNet trained on" in (finished / "report/index.html").read_text()
     assert (finished / "logs/log.txt").read_text().count(", AffinityNet trained on train_aug\n") == 1
 
@@ -102,7 +102,7 @@ def test_the_whole_chain_and_another_split_afterwards(root, tmp_path):
     stages = ["infer_cam", "eval_cam", "random_walk", "eval_pseudo"]
     run_stages_of(config(root, refinement="random_walk", **val), tmp_path, stages)
     metrics = json.loads((tmp_path / "metrics/eval_pseudo_val.json").read_text())
-    assert (metrics["images"], metrics["affinity_split"]) == (2, "train_aug")
+    assert metrics["images"] == 2 and metrics["trained_on"]["AffinityNet"]["split"] == "train_aug"
 
 
 def test_the_affinity_nets_stages_want_the_chain(root, tmp_path):

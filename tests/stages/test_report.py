@@ -181,7 +181,7 @@ def test_scored_pictures_that_were_trained_on_are_told_of(run, tmp_path):
 
     assert warnings(run) == []
     path = run.layout.metrics("eval_pseudo", "val")
-    masks = read_json(path, "") | {"affinity_split": "val", "affinity_list_sha256": "e" * 64}
+    masks = read_json(path, "") | {"trained_on": {"AffinityNet": {"split": "val", "list_sha256": "e" * 64}}}
     told = "AffinityNet was trained on the CAMs of the very pictures that are scored."
     for scored, wanted in (("e" * 64, [told]), ("f" * 64, [])):
         write_json(path, {**masks, "list_sha256": scored})

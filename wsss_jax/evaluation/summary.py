@@ -135,15 +135,17 @@ def describe_conditions(metrics: Mapping[str, Any]) -> str:
     if metrics["weights_sha256"]:
         parts.append(f"weights {metrics['weights_sha256'][:8]}")
     parts.append(_ABSENT_CLASSES[metrics["absent_classes"]])
-    if metrics.get("affinity_split"):
-        parts.append(f"AffinityNet trained on {trained_on(metrics)}")
+    parts += (f"{name} trained on {images}" for name, images in trained_on(metrics).items())
     return ", ".join(parts)
 
 
-def trained_on(metrics: Mapping[str, Any]) -> str:
-    """What the AffinityNet behind pseudo masks was trained on, and whether the score is of those images."""
-    same = metrics["affinity_list_sha256"] == metrics["list_sha256"]
-    return f"{metrics['affinity_split']}, the images scored" if same else str(metrics["affinity_split"])
+def trained_on(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What each network that has refined maps was trained on, and whether the score is of those images."""
+    told = {}
+    for name, images in metrics.get("trained_on", {}).items():
+        same = images["list_sha256"] == metrics["list_sha256"]
+        told[name] = f"{images['split']}, the images scored" if same else images["split"]
+    return told
 
 
 def _header(

@@ -147,6 +147,7 @@ class OnResNet38(nn.Module, kw_only=True):
       stride, preprocess: of the feature maps that heads see, and of the images.
       state_dict: its name in `weights.networks`.
       heads: its modules besides the trunk, which ImageNet weights do not have.
+      with_background: whether its head `fc8` has a row for background.
       trunk_dropout: `dropout` of the trunk.
       width, blocks, dilations, dtype: see `ResNet38`.
     """
@@ -161,6 +162,7 @@ class OnResNet38(nn.Module, kw_only=True):
     preprocess: ClassVar[Preprocess] = IMAGENET
     state_dict: ClassVar[str]
     heads: ClassVar[tuple[str, ...]]
+    with_background: ClassVar[bool] = False
 
     def _features(
         self, images: jax.Array, sizes: jax.Array | None, keys: jax.Array | None

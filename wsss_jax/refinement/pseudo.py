@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from wsss_jax.data.affinity_labels import mean_of_cells
 from wsss_jax.data.class_maps import ClassMaps, background_first
 
 
@@ -59,3 +58,9 @@ def _interpolation(n: int, factor: int, rows: int) -> np.ndarray:
     weights[np.arange(rows), low] = 1 - fraction
     weights[np.arange(rows), np.minimum(low + 1, n - 1)] += fraction
     return weights
+
+
+def mean_of_cells(planes: np.ndarray, cell: int) -> np.ndarray:
+    """Mean over cells: float32[H, W, ...] -> float32[H / cell, W / cell, ...]."""
+    H, W = planes.shape[:2]
+    return planes.reshape(H // cell, cell, W // cell, cell, *planes.shape[2:]).mean((1, 3))

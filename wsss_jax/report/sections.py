@@ -81,9 +81,7 @@ def _conditions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("List", (metrics["list_sha256"] or "not stated")[:12]),
         ("Weights", (metrics["weights_sha256"] or "not stated")[:12]),
     ]
-    if metrics.get("affinity_split"):
-        conditions.append(("AffinityNet trained on", trained_on(metrics)))
-    return conditions
+    return [*conditions, *((f"{name} trained on", images) for name, images in trained_on(metrics).items())]
 
 
 def class_rows(report: ReportData) -> str:

@@ -25,8 +25,6 @@ from wsss_jax.training.initial import calibrate, fresh_variables, variable_shape
 from wsss_jax.weights import add_background, check_against, load_foreign, take_fresh
 from wsss_jax.weights.networks import NETWORKS
 
-_WITH_BACKGROUND = ("cpn", "infercam_seam")  # state dicts whose `fc8` has a row for background
-
 
 def initial_variables(run: Run, restored: Restored | None) -> Variables:
     """Variables of all networks before the first step, or where `restored` goes on.
@@ -108,7 +106,7 @@ def load_variables(
         variables = load_foreign(
             place, network.state_dict, blocks=network.blocks, allow_missing=optional, ignore=ignore
         )
-    if network.state_dict in _WITH_BACKGROUND and _is_ordinary(variables):
+    if network.with_background and _is_ordinary(variables):
         variables = add_background(variables)
     missing = (head for head in network.heads if head not in variables["params"])
     # Of the heads to start fresh some may be another network's of the run: the classifier's, AffinityNet's.

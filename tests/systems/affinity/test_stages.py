@@ -96,8 +96,8 @@ def test_the_score_at_the_fixed_share_is_that_of_the_masks(finished):
     wanted = 100 * mean_iou(confusion.counts, metrics["absent_classes"])
     assert metrics["fixed"]["miou"] == pytest.approx(wanted)
     assert metrics["stage"] == "eval_pseudo" and metrics["method"] == "cam" and metrics["walk_logt"] == 4
-    assert metrics["affinity_split"] == "val"
-    assert metrics["affinity_list_sha256"] == metrics["list_sha256"]
+    images = {"split": "val", "list_sha256": metrics["list_sha256"]}
+    assert metrics["trained_on"] == {"AffinityNet": images}
     log = (finished / "logs/log.txt").read_text()
     assert log.count("AffinityNet trained on val, the images scored") == 1
     assert "val, the images scored" in (finished / "report/index.html").read_text()
@@ -257,7 +257,7 @@ def test_the_method_affinity_refines_another_runs_cams(finished, tmp_path, capsy
     assert not (tmp_path / "cam").exists() and not (tmp_path / "checkpoints").exists()
     assert f"train_affinity: {finished / 'checkpoints/affinity'}" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "metrics/eval_pseudo_val.json").read_text())
-    assert metrics["affinity_split"] == "val"  # its checkpoint knows
+    assert metrics["trained_on"]["AffinityNet"]["split"] == "val"  # its checkpoint knows
     assert (tmp_path / "report/index.html").exists()
 
 

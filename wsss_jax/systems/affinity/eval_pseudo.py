@@ -11,6 +11,8 @@ from wsss_jax.runs.scored import PSEUDO, Scored
 from wsss_jax.stages.evaluate import sweep_split
 from wsss_jax.systems.affinity.random_walk import read_shares
 
+_SAME = "AffinityNet was trained on the CAMs of the very pictures that are scored."
+
 
 def eval_pseudo(run: Run) -> None:
     """Evaluates `dataset.eval_split`, which must lie within `dataset.infer_split`, and writes its metrics.
@@ -25,14 +27,14 @@ def eval_pseudo(run: Run) -> None:
 def scored(run: Run, name: str, metrics: dict[str, Any]) -> Scored:
     """The masks. Thresholds are shares of a class against the background, not background scores."""
     there = run.layout.pseudos(run.config.dataset.infer_split).is_dir()
-    own = metrics.get("affinity_list_sha256") == metrics["list_sha256"] is not None
+    lists = [images["list_sha256"] for images in metrics.get("trained_on", {}).values()]
     return Scored(
         name="pseudo masks",
         kind=PSEUDO,
         metrics=metrics,
         read=functools.partial(_read, run) if there else None,
         threshold="share against background",
-        warning="AffinityNet was trained on the CAMs of the very pictures that are scored." if own else "",
+        warning=_SAME if metrics["list_sha256"] in lists else "",
     )
 
 

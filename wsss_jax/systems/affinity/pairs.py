@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wsss_jax.data.affinity_labels import CELL, AffinitySample, cell_labels
 from wsss_jax.data.source import VOID
 from wsss_jax.errors import RunError
 from wsss_jax.ops.stencil import half_offsets
+from wsss_jax.systems.affinity.labels import CELL, AffinitySample, cell_labels
 
 
 def check_pairs(sample: AffinitySample, ids: Sequence[str], radius: int) -> None:

@@ -2,7 +2,7 @@
 
 J. Ahn, S. Kwak: "Learning Pixel-level Semantic Affinity with Image-level Supervision for Weakly Supervised
 Semantic Segmentation", CVPR 2018 (psa), section 3.2. Its labels are the confident parts of CAMs after a dense
-CRF (`data.affinity_labels`); random walks along what it has learnt turn CAMs into pseudo masks.
+CRF (`labels`); random walks along what it has learnt turn CAMs into pseudo masks.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 
-from wsss_jax.data.affinity_labels import AffinitySample
 from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.data.loader import steps_per_epoch
 from wsss_jax.errors import ConfigError, RunError
@@ -19,6 +18,7 @@ from wsss_jax.sharding import check_batch_size
 from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
 from wsss_jax.stages.samples import recipe
 from wsss_jax.stages.train import Training, check_logging, describe, psa_optimizer, run_training
+from wsss_jax.systems.affinity.labels import AffinitySample
 from wsss_jax.systems.affinity.make import affinity_net
 from wsss_jax.systems.affinity.pairs import check_pairs
 from wsss_jax.systems.affinity.task import Affinity
@@ -100,8 +100,8 @@ def affinity_sample(run: Run, ids: Sequence[str]) -> AffinitySample:
 def affinity_variables(run: Run, method: Affinity) -> tuple[Variables, dict[str, Any]]:
     """AffinityNet's weights for the walk, and what is known of them.
 
-    That is `weights_sha256`, and of the images that they were trained on `affinity_split`, the list's name,
-    and `affinity_list_sha256`: None each where the weights do not tell, such as those of psa's program.
+    That is `weights_sha256`, and `trained_on` with the name and the hash of the list of images, which is
+    empty where the weights do not tell, such as those of psa's program.
 
     Raises:
       RunError: none are trained yet.
@@ -121,7 +121,7 @@ def affinity_variables(run: Run, method: Affinity) -> tuple[Variables, dict[str,
     return restored.variables, known
 
 
-def _trained_on(place: str | Path) -> dict[str, str | None]:
+def _trained_on(place: str | Path) -> dict[str, Any]:
     """Which images weights were trained on, if they are of a run of this program."""
     split = images = None
     path = Path(place).expanduser()
@@ -130,7 +130,8 @@ def _trained_on(place: str | Path) -> dict[str, str | None]:
         split = json.loads(read_meta(step).get("config", "{}")).get("dataset", {}).get("infer_split")
         folder = Path(step.parent)
         images = read_provenance(folder)["list_sha256"] if (folder / FILE).exists() else None
-    return {"affinity_split": split and split_name(split), "affinity_list_sha256": images}
+    known = {"AffinityNet": {"split": split_name(split), "list_sha256": images}} if split else {}
+    return {"trained_on": known}
 
 
 def _provenance(run: Run, ids: Sequence[str]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class CpnNetwork(OnResNet38):
     branch_width: float | None = None  # multiplier of the branch's channels; None is that of the trunk
 
     state_dict = "cpn"
+    with_background = True
     heads: ClassVar[tuple[str, ...]] = ("fc8", "f8_3", "f8_4", "f9", "f10")
 
     @nn.compact

@@ -8,9 +8,9 @@ import pytest
 
 from tests.helpers.golden import GOLDEN
 from wsss_jax.data import make_source
-from wsss_jax.data.affinity_labels import AffinitySample, cell_labels
 from wsss_jax.data.transforms import ColorJitter
 from wsss_jax.errors import ConfigError, DataError
+from wsss_jax.systems.affinity.labels import AffinitySample, cell_labels
 
 
 def write(path, keys, scores):

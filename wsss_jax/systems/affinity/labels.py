@@ -14,6 +14,7 @@ from wsss_jax.data.loader import Sample
 from wsss_jax.data.source import VOID, Source
 from wsss_jax.data.transforms import ColorJitter, color_jitter, random_window
 from wsss_jax.errors import ConfigError, DataError
+from wsss_jax.refinement.pseudo import mean_of_cells
 
 CELL = 8
 _NOTHING = 1e-5  # scores below it mean that the cell lies outside the picture
@@ -82,15 +83,9 @@ def cell_labels(low: np.ndarray, high: np.ndarray) -> np.ndarray:
         uint8[c / 8, c / 8]: 0 background, 255 unknown, else the *place* of the class among the image's own
         (1, 2, ...): only whether two cells are alike is used.
     """
-    low, high = mean_of_cells(low), mean_of_cells(high)
+    low, high = mean_of_cells(low, CELL), mean_of_cells(high, CELL)
     labels = low.argmax(-1).astype(np.uint8)
     labels[labels == 0] = VOID
     labels[high.argmax(-1) == 0] = 0
     labels[np.maximum(low.max(-1), high.max(-1)) < _NOTHING] = VOID
     return labels
-
-
-def mean_of_cells(planes: np.ndarray, cell: int = CELL) -> np.ndarray:
-    """Mean over cells: float32[H, W, ...] -> float32[H / cell, W / cell, ...]."""
-    H, W = planes.shape[:2]
-    return planes.reshape(H // cell, cell, W // cell, cell, *planes.shape[2:]).mean((1, 3))
