@@ -191,7 +191,16 @@ def test_every_module_can_be_imported(name):
         pytest.skip(f"needs the extra that has {error.name}")
 
 
-@pytest.mark.parametrize("name", ["wsss_jax.main", "wsss_jax.data", "wsss_jax.weights", "wsss_jax.reference"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wsss_jax.main",
+        "wsss_jax.data",
+        "wsss_jax.weights",
+        "wsss_jax.reference",
+        "wsss_jax.systems.affinity.labels, wsss_jax.systems.cpn.patches",  # samples, made by loader workers
+    ],
+)
 def test_starting_up_loads_nothing_heavy(name):
     """Loader workers import the data package each, and `--help` should not take seconds."""
     code = f"import sys, {name}; print(*sorted({set(HEAVY)} & set(sys.modules)))"
