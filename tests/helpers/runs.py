@@ -8,10 +8,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from wsss_jax.runs import opening, runner
-from wsss_jax.runs.checks import Checked
 from wsss_jax.runs.checks import check_start as check_stages
 from wsss_jax.runs.context import Run
-from wsss_jax.runs.parts import checked_stages
+from wsss_jax.runs.parts import Part, checked_stages
 from wsss_jax.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +70,9 @@ def run_stages_of(config: ConfigDict, workdir: str | Path, stages: Sequence[str]
 
 def open_run(config: ConfigDict, workdir: str | Path) -> Run:
     """Opens a run of the systems that there are."""
-    return opening.open_run(config, workdir, SYSTEMS)
+    run = look_into(config, workdir)
+    opening.write_start(run)
+    return run
 
 
 def look_into(config: ConfigDict, workdir: str | Path) -> Run:
@@ -84,6 +85,6 @@ def make_method(config: ConfigDict, num_classes: int) -> Any:
     return SYSTEMS.system(config.method).make(config, num_classes)
 
 
-def check_start(run: Run, stages: Sequence[str] | None) -> list[Checked]:
+def check_start(run: Run, stages: Sequence[str] | None) -> list[Part]:
     """Checks what stages will need, given by their names."""
     return check_stages(run, checked_stages(run, stages))

@@ -1,7 +1,6 @@
 """What can be known before a run starts is checked before it starts, not after hours of training."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
 
 from etils import epath
 
@@ -16,20 +15,12 @@ _Seen = dict[tuple[str, str, bool], Facts | str]  # by data set, image, and whet
 _WORDS = ("", "none", "scratch", "classifier", "trained", "best", "last")  # values that are no paths
 
 
-class Checked(NamedTuple):
-    """A run whose stages can start, and what is known of its data."""
-
-    run: Run
-    stages: tuple[Stage, ...]
-    facts: dict[str, Facts]  # of each image of `dataset.infer_split` where a stage needs it, in its order
-
-
-def check_start(run: Run, stages: Sequence[Stage]) -> list[Checked]:
+def check_start(run: Run, stages: Sequence[Stage]) -> list[Part]:
     """Checks the folders of a run and of those within it, and the packages, weights, images, labels and masks
     that their stages will need.
 
     Returns:
-      The run, and after it the runs within it.
+      The run, and after it the runs within it, each with the facts about its images.
 
     Raises:
       ConfigError: a folder was made by another configuration, a package is not installed, or there is no file
@@ -42,10 +33,10 @@ def check_start(run: Run, stages: Sequence[Stage]) -> list[Checked]:
         for stage in part.stages:
             stage.check(part.run)
             _check_weights(part, stage)
-    return [Checked(part.run, part.stages, _check_data(part, seen)) for part in every]
+    return [part._replace(facts=_check_data(part, seen)) for part in every]
 
 
-def split_of(part: Part | Checked, use: str) -> str:
+def split_of(part: Part, use: str) -> str:
     """The split that is trained on, or that maps are made of, or that is scored; '' if none is.
 
     Args:

@@ -8,11 +8,11 @@ import jax
 from ml_collections import ConfigDict
 
 from wsss_jax.config import flatten
-from wsss_jax.runs.checks import Checked, check_start, split_of
+from wsss_jax.runs.checks import check_start, split_of
 from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, TRAIN_SPLIT, Run
 from wsss_jax.runs.devices import configure_jax
 from wsss_jax.runs.opening import look_into
-from wsss_jax.runs.parts import checked_stages
+from wsss_jax.runs.parts import Part, checked_stages
 from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.space import check_space, describe, free, needed, size
 from wsss_jax.training.parameters import parameters
@@ -42,7 +42,7 @@ def dry_run(
     _print("stages", (" ".join(stage.name for stage in wanted),))
 
 
-def _data(run: Run, checked: Sequence[Checked]) -> Iterator[str]:
+def _data(run: Run, checked: Sequence[Part]) -> Iterator[str]:
     yield f"{run.source.name}: {len(run.source.classes)} classes: {', '.join(run.source.classes)}"
     for use, key in _USES.items():
         counts = {split: len(c.run.ids(split)) for c in checked if (split := split_of(c, key))}

@@ -19,18 +19,6 @@ from wsss_jax.runs.layout import Layout
 from wsss_jax.runs.registry import Registry
 
 
-def open_run(config: ConfigDict, workdir: str | Path, registry: Registry) -> Run:
-    """`look_into`, and `write_start`.
-
-    Raises:
-      ConfigError: a value cannot be used, or the folder was made by another configuration.
-      RunError: the folder cannot be written.
-    """
-    run = look_into(config, workdir, registry)
-    write_start(run)
-    return run
-
-
 def look_into(config: ConfigDict, workdir: str | Path, registry: Registry) -> Run:
     """The run of a configuration in a folder, checked; nothing is written.
 

@@ -1,11 +1,11 @@
 """Which stages a run has, and which of them run."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from wsss_jax.errors import ConfigError
-from wsss_jax.runs.context import Run, Stage
+from wsss_jax.runs.context import Facts, Run, Stage
 
 
 class Part(NamedTuple):
@@ -14,6 +14,7 @@ class Part(NamedTuple):
     run: Run
     stages: tuple[Stage, ...]
     section: str  # of the outermost configuration, 'classifier.' say, where its own settings come from
+    facts: Mapping[str, Facts] = {}  # of each image of `dataset.infer_split`, once they are checked
 
 
 def parts(run: Run, stages: Sequence[Stage], section: str = "") -> Iterator[Part]:

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from wsss_jax.errors import RunError
-from wsss_jax.runs.checks import Checked
 from wsss_jax.runs.context import Facts, Run
+from wsss_jax.runs.parts import Part
 from wsss_jax.training.checkpoints import steps
 from wsss_jax.training.initial import variable_shapes
 
@@ -21,7 +21,7 @@ _COPIES = 2  # of what is learnt: weights and momentum
 _GUESS = 2  # classes in a picture
 
 
-def needed(checked: Iterable[Checked]) -> dict[str, int]:
+def needed(checked: Iterable[Part]) -> dict[str, int]:
     """Bytes that the stages will still write, by kind; what is there already is not counted.
 
     CAMs, CRF scores and walked scores are exact where labels tell the classes. Features, pictures and reports

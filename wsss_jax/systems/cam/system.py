@@ -3,10 +3,7 @@
 from ml_collections import ConfigDict
 
 from wsss_jax.runs.context import System
-from wsss_jax.stages.evaluate import EVAL_CAM
-from wsss_jax.stages.infer import INFER_CAM
-from wsss_jax.stages.report import REPORT
-from wsss_jax.stages.train import TRAIN
+from wsss_jax.stages.common import TRAIN_STAGES
 from wsss_jax.systems.cam.task import Cam
 from wsss_jax.systems.resnet38.options import classifier, set_classifier
 
@@ -21,6 +18,6 @@ SYSTEM = System(
     name="cam",
     title="ordinary classifier",
     make=make,
-    stages=(TRAIN, INFER_CAM, EVAL_CAM, REPORT),
+    stages=TRAIN_STAGES,
     published={"resnet38_cls": set_classifier},
 )

@@ -7,17 +7,14 @@ from ml_collections import ConfigDict
 
 from wsss_jax.runs.context import Run, System
 from wsss_jax.settings import made_of
-from wsss_jax.stages.evaluate import EVAL_CAM
-from wsss_jax.stages.infer import INFER_CAM
-from wsss_jax.stages.report import REPORT
+from wsss_jax.stages.common import TRAIN_STAGES
 from wsss_jax.stages.samples import crops
-from wsss_jax.stages.train import TRAIN
 from wsss_jax.systems.cam.classifier import CLASSIFIER
 from wsss_jax.systems.cpn.network import CpnNetwork
 from wsss_jax.systems.cpn.patches import PatchSample
 from wsss_jax.systems.cpn.settings import PatchRule
 from wsss_jax.systems.cpn.task import Cpn
-from wsss_jax.systems.resnet38.options import channels, network_options, set_trunk
+from wsss_jax.systems.resnet38.options import channels, network_options, set_classifier
 
 _PUBLISHED_F9 = 192  # channels
 
@@ -41,16 +38,15 @@ def sample(run: Run, ids: Sequence[str]) -> PatchSample:
 
 def set_sizes(config: ConfigDict, params: Mapping[str, Any]) -> int:
     """Sets the sizes of the network in a configuration; returns its number of classes."""
-    set_trunk(config, params)
     config.cpn.branch_width = channels(params, "f9") / _PUBLISHED_F9
-    return channels(params, "fc8") - 1  # background
+    return set_classifier(config, params, background=True)
 
 
 SYSTEM = System(
     name="cpn",
     title="CPN",
     make=make,
-    stages=(CLASSIFIER, TRAIN, INFER_CAM, EVAL_CAM, REPORT),
+    stages=(CLASSIFIER, *TRAIN_STAGES),
     sample=sample,
     published={"cpn": set_sizes},
 )

@@ -3,10 +3,7 @@
 from ml_collections import ConfigDict
 
 from wsss_jax.runs.context import System
-from wsss_jax.stages.evaluate import EVAL_CAM
-from wsss_jax.stages.infer import INFER_CAM
-from wsss_jax.stages.report import REPORT
-from wsss_jax.stages.train import TRAIN
+from wsss_jax.stages.common import TRAIN_STAGES
 from wsss_jax.systems.cam.classifier import CLASSIFIER
 from wsss_jax.systems.cse.task import Cse
 from wsss_jax.systems.resnet38.options import classifier, set_classifier
@@ -27,6 +24,6 @@ SYSTEM = System(
     name="cse",
     title="OC-CSE",
     make=make,
-    stages=(CLASSIFIER, TRAIN, INFER_CAM, EVAL_CAM, REPORT),
+    stages=(CLASSIFIER, *TRAIN_STAGES),
     published={"cse_net_er": set_classifier},
 )

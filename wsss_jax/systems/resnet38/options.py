@@ -35,10 +35,10 @@ def set_trunk(config: ConfigDict, params: Mapping[str, Any]) -> None:
     config.model.blocks = weights.trunk_blocks("/".join(("params", *path)) for path, _ in flatten(params))
 
 
-def set_classifier(config: ConfigDict, params: Mapping[str, Any]) -> int:
-    """Sets the sizes of an ordinary classifier; returns its number of classes."""
+def set_classifier(config: ConfigDict, params: Mapping[str, Any], background: bool = False) -> int:
+    """Sets the sizes of a classifier, perhaps with a row for background; returns its number of classes."""
     set_trunk(config, params)
-    return channels(params, "fc8")
+    return channels(params, "fc8") - background
 
 
 def channels(params: Mapping[str, Any], *path: str) -> int:

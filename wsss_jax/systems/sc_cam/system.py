@@ -7,11 +7,8 @@ from ml_collections import ConfigDict
 
 from wsss_jax.data.loader import ClassificationSample
 from wsss_jax.runs.context import Run, System
-from wsss_jax.stages.evaluate import EVAL_CAM
-from wsss_jax.stages.infer import INFER_CAM
-from wsss_jax.stages.report import REPORT
+from wsss_jax.stages.common import TRAIN_STAGES
 from wsss_jax.stages.samples import recipe
-from wsss_jax.stages.train import TRAIN
 from wsss_jax.systems.cam.classifier import CLASSIFIER
 from wsss_jax.systems.resnet38.options import channels, network_options, set_trunk
 from wsss_jax.systems.sc_cam.cluster import CLUSTER
@@ -51,7 +48,7 @@ SYSTEM = System(
     name="sc_cam",
     title="SC-CAM",
     make=make,
-    stages=(CLASSIFIER, ROUNDS, FEATURES, CLUSTER, TRAIN, INFER_CAM, EVAL_CAM, REPORT),
+    stages=(CLASSIFIER, ROUNDS, FEATURES, CLUSTER, *TRAIN_STAGES),
     sample=sample,
     epochs=last_epoch,
     map_settings=("sc_cam.maps", "cam.binarised_npy"),
