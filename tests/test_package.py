@@ -120,8 +120,8 @@ def test_no_modules_import_each_other():
 
 # Names that are also words for other things: class activation maps, and a stage.
 _OTHER_THINGS = {"cam", "infer_cam"}
-# What else bears the names of published systems: their state dicts, their CRF's numbers, --affinity.
-_OTHER_NAMES = ("weights/networks.py", "refinement/settings.py", "refine.py")
+# What else bears the names of published systems: their state dicts; their CRF's numbers, and --affinity.
+_OTHER_NAMES = ("weights/networks.py", "refine.py")
 
 
 def _texts(tree):
