@@ -176,12 +176,14 @@ def _write_all(
     """Writes what comes; RunError at the end if something was refused."""
     from wsss_jax.interrupt import stop_on_signals
     from wsss_jax.stages.batches import write_results
+    from wsss_jax.stages.refused import without_refused
 
     total = len(pairs.files) + len(pairs.refused)
     done, refused = len(pairs.files) - len(todo), list[Refused]()
     print(f"{total} images, {done} of them done before, {how}", flush=True)
     with stop_on_signals():
-        sound = _sound(itertools.chain([pairs.refused], results), refused)
+        say = functools.partial(print, file=sys.stderr, flush=True)
+        sound = without_refused(itertools.chain([pairs.refused], results), refused, say)
         write_results("refine", len(pairs.files), done, sound, write)
     if refused:
         first = refused[0].reason
@@ -200,16 +202,6 @@ def _sizes(pairs: Pairs) -> Iterator[tuple[int, int]]:
     for image_id in pairs.files:
         with contextlib.suppress(DataError):  # told when the picture is read
             yield pairs.size(image_id)
-
-
-def _sound(results: Iterable[Sequence[Result | Refused]], refused: list[Refused]) -> Iterator[list[Result]]:
-    """Passes on what was refined, and tells and gathers what was refused."""
-    for several in results:
-        for result in several:
-            if isinstance(result, Refused):
-                print(f"refused: {result.reason}", file=sys.stderr, flush=True)
-                refused.append(result)
-        yield [result for result in several if not isinstance(result, Refused)]
 
 
 def walk_input(pairs: Pairs, alpha: float, stride: int, image_id: str) -> "WalkInput":

@@ -2,14 +2,28 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
-from wsss_jax.inference.predict import PlannedBatch
+import jax
+
+from wsss_jax.files import is_whole
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
+from wsss_jax.runs.context import Run
 
 Result = TypeVar("Result")
 _WRITERS = 4
+
+
+def own_batches(
+    run: Run, ids: Sequence[str], settings: InferenceSettings, path: Callable[[str], Path]
+) -> tuple[list[PlannedBatch], list[PlannedBatch]]:
+    """This host's batches of a list, and those of them that are to do: that lack the `path` of an image."""
+    batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
+    batches = batches[jax.process_index() :: jax.process_count()]
+    return batches, [batch for batch in batches if not all(is_whole(path(i)) for i in batch.image_ids)]
 
 
 def write_batches(

@@ -60,9 +60,10 @@ def crf(run: Run) -> None:
     )
     refused: list[Refused] = []
     buckets = _buckets(run, own) if stream.backend == "jax" else []
-    results = without_refused(run, "crf", stream.refine(load, todo, buckets), refused)
+    results = stream.refine(load, todo, buckets)
+    sound = without_refused(results, refused, lambda text: run.say(f"crf: {text}"))
     write = functools.partial(_write, run, split, alphas)
-    rate = write_results("crf", len(own), len(own) - len(todo), results, write)
+    rate = write_results("crf", len(own), len(own) - len(todo), sound, write)
     run.say(f"{name}: {rate:.1f} images/s, {stream.program.compiled} compiled program(s)")
     if refused:
         raise RunError(refusal(name, refused, len(own)))

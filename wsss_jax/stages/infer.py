@@ -4,21 +4,20 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 from PIL import Image
 
 from wsss_jax.config import flatten
 from wsss_jax.data.class_maps import ClassMaps, write_maps, write_npy
 from wsss_jax.data.lists import sha256, split_name
-from wsss_jax.files import is_whole, write_whole
-from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Predictor, plan_batches
+from wsss_jax.files import write_whole
+from wsss_jax.inference.predict import InferenceSettings, Predictor
 from wsss_jax.refinement.energies import binarised
 from wsss_jax.report.overlay import cam_overlay
 from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, given_classes
 from wsss_jax.runs.provenance import record_provenance
 from wsss_jax.runs.space import map_bytes
-from wsss_jax.stages.batches import write_batches
+from wsss_jax.stages.batches import own_batches, write_batches
 from wsss_jax.stages.networks import result_variables
 
 
@@ -35,9 +34,8 @@ def infer_cam(run: Run) -> None:
     record_provenance(
         run.layout.cams(run.config.dataset.infer_split), cam_provenance(run, ids, weights), "CAMs"
     )
-    batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
-    batches = batches[jax.process_index() :: jax.process_count()]
-    todo = [batch for batch in batches if not _done(run, batch)]
+    path = functools.partial(run.layout.cam, run.config.dataset.infer_split)
+    batches, todo = own_batches(run, ids, settings, path)
     run.say(
         f"infer_cam {split}: {len(ids)} images, {settings.class_filter} classes, scales {settings.scales}"
     )
@@ -82,11 +80,6 @@ def cam_provenance(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[st
         **({} if run.config.cam.storage == "float32" else {"storage": run.config.cam.storage}),
         **{key: flat[key] for key in run.system.map_settings},
     }
-
-
-def _done(run: Run, batch: PlannedBatch) -> bool:
-    split = run.config.dataset.infer_split
-    return all(is_whole(run.layout.cam(split, image_id)) for image_id in batch.image_ids)
 
 
 def write_cam(run: Run, image_id: str, maps: ClassMaps) -> None:

@@ -1,28 +1,24 @@
 """Pictures whose CAMs cannot be used: told by name, without keeping the others from being done."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from wsss_jax.refinement.jobs import Refused
-from wsss_jax.runs.context import Run
 
 Result = TypeVar("Result")
 _SHOWN = 3  # refused pictures that the last message quotes; all are in the log
 
 
 def without_refused(
-    run: Run, stage: str, results: Iterable[Sequence[Result | Refused]], refused: list[Refused]
+    results: Iterable[Sequence[Result | Refused]], refused: list[Refused], say: Callable[[str], None]
 ) -> Iterator[list[Result]]:
-    """Passes on what was done, and tells and gathers what was refused."""
+    """Passes on what was done; says what was refused and gathers it in `refused`."""
     for several in results:
-        done = []
         for result in several:
             if isinstance(result, Refused):
-                run.say(f"{stage}: refused: {result.reason}")
+                say(f"refused: {result.reason}")
                 refused.append(result)
-            else:
-                done.append(result)
-        yield done
+        yield [result for result in several if not isinstance(result, Refused)]
 
 
 def refusal(name: str, refused: Sequence[Refused], total: int) -> str:

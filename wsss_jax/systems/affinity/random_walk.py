@@ -13,7 +13,7 @@ from wsss_jax.data.lists import sha256, split_name
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import RunError
 from wsss_jax.files import is_whole, write_bytes, write_json
-from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
+from wsss_jax.inference.predict import InferenceSettings
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
 from wsss_jax.refinement.jobs import Attempt, Refused
@@ -23,7 +23,7 @@ from wsss_jax.refinement.walker import Walker, WalkInput
 from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, require_cams
 from wsss_jax.runs.provenance import FILE, read_provenance, record_provenance
 from wsss_jax.runs.space import map_bytes
-from wsss_jax.stages.batches import write_batches
+from wsss_jax.stages.batches import own_batches, write_batches
 from wsss_jax.stages.evaluate import Size, read_cams
 from wsss_jax.stages.refused import refusal, without_refused
 from wsss_jax.systems.affinity.make import affinity_net
@@ -42,17 +42,16 @@ def random_walk(run: Run) -> None:
     require_cams(run)
     variables, known = affinity_variables(run, method)
     record_provenance(run.layout.walked(split), _provenance(run, ids, known), "walked scores")
-    batches = _plan(run, ids)
+    plan, path = _plan_settings(run), functools.partial(run.layout.pseudo_scores, split)
+    batches, todo = own_batches(run, ids, plan, path)
     own = [image_id for batch in batches for image_id in batch.image_ids]
-    todo = [batch for batch in batches if not _done(run, batch)]
     refused: list[Refused] = []
     if todo:
         run.say(f"{name}: {len(ids)} images, {_describe(run)}")
-        plan, mesh = _plan_settings(run), run.local_mesh
-        walker = Walker(method.network, method.radius, walk_settings(run), mesh, plan)
+        walker = Walker(method.network, method.radius, walk_settings(run), run.local_mesh, plan)
         load = Attempt(functools.partial(load_input, run, method.network.stride))
         results = walker.walk(variables, todo, load, run.config.loader.threads)
-        done = without_refused(run, "random_walk", results, refused)
+        done = without_refused(results, refused, lambda text: run.say(f"random_walk: {text}"))
         rate = write_batches("random_walk", batches, todo, done, functools.partial(_write, run))
         run.say(f"{name}: {rate:.1f} images/s")
     _draw_masks(run, own)
@@ -96,17 +95,6 @@ def _plan_settings(run: Run) -> InferenceSettings:
         batch_size=run.config.walk.batch_size,
         max_buckets=run.config.cam.max_buckets,
     )
-
-
-def _plan(run: Run, ids: Sequence[str]) -> list[PlannedBatch]:
-    """This host's batches."""
-    batches = plan_batches(run.source, ids, _plan_settings(run), run.local_mesh.size)
-    return batches[jax.process_index() :: jax.process_count()]
-
-
-def _done(run: Run, batch: PlannedBatch) -> bool:
-    split = run.config.dataset.infer_split
-    return all(is_whole(run.layout.pseudo_scores(split, image_id)) for image_id in batch.image_ids)
 
 
 def _write(run: Run, result: ImageMaps) -> None:

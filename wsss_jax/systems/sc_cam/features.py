@@ -4,16 +4,15 @@ import dataclasses
 import functools
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from wsss_jax.data.lists import sha256
-from wsss_jax.files import is_whole, write_whole
-from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, plan_batches
+from wsss_jax.files import write_whole
+from wsss_jax.inference.predict import InferenceSettings
 from wsss_jax.runs.context import TRAIN_SPLIT, Run, Stage, require
 from wsss_jax.runs.provenance import FILE, read_provenance, record_provenance
-from wsss_jax.stages.batches import write_batches
+from wsss_jax.stages.batches import own_batches, write_batches
 from wsss_jax.stages.infer import inference_settings
 from wsss_jax.stages.networks import load_variables, other_heads
 from wsss_jax.systems.resnet38.options import network_options
@@ -42,9 +41,8 @@ def features(run: Run) -> None:
         features_folder(run.layout, split), _provenance(run, ids, digest(variables)), "features"
     )
     settings = _settings(run)
-    batches = plan_batches(run.source, ids, settings, run.local_mesh.size)
-    batches = batches[jax.process_index() :: jax.process_count()]
-    todo = [batch for batch in batches if not _done(run, batch)]
+    path = functools.partial(feature_file, run.layout, split)
+    batches, todo = own_batches(run, ids, settings, path)
     run.say(f"features {split}: {len(ids)} images by {source}")
     if not todo:
         return run.say(f"features {split}: done already")
@@ -77,11 +75,6 @@ def _provenance(run: Run, ids: tuple[str, ...], weights_sha256: str) -> dict[str
 def _settings(run: Run) -> InferenceSettings:
     """Those of section `cam`, but at the pictures' own size only and not mirrored, as in SC-CAM."""
     return dataclasses.replace(inference_settings(run.config), scales=(1.0,), flip=False)
-
-
-def _done(run: Run, batch: PlannedBatch) -> bool:
-    split = run.config.dataset.train_split
-    return all(is_whole(feature_file(run.layout, split, image_id)) for image_id in batch.image_ids)
 
 
 def _write(run: Run, pooled: Pooled) -> None:
