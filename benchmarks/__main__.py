@@ -18,7 +18,7 @@ from wsss_jax.flags import end_with_help, parse_flags
 _DEFAULT = Settings()
 _ONLY = flags.DEFINE_list("only", [], f"Topics to measure, of {','.join(TOPICS)}; default all.")
 _JSON = flags.DEFINE_string("json", None, "File to write settings, machine, versions and rows to.")
-_DATA = flags.DEFINE_string("data", "", "Folder VOC2012 of a devkit; default drawn pictures of such sizes.")
+_DATA = flags.DEFINE_string("data", "", "Folder VOC2012 of a devkit; default drawn images of such sizes.")
 _REPEATS = flags.DEFINE_integer(
     "repeats", _DEFAULT.repeats, "Measurements, of which the median counts.", lower_bound=1
 )
@@ -29,15 +29,15 @@ _CROP = flags.DEFINE_integer(
     "crop", _DEFAULT.crop, "Side of training crops in pixels; published: 384.", lower_bound=8
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", _DEFAULT.batch_size, "Pictures per batch and device; published: 8.", lower_bound=1
+    "batch_size", _DEFAULT.batch_size, "Images per batch and device; published: 8.", lower_bound=1
 )
 _PICTURES = flags.DEFINE_integer(
-    "pictures", _DEFAULT.pictures, "Pictures for inference, loader and evaluation.", lower_bound=2
+    "images", _DEFAULT.images, "Images for inference, loader and evaluation.", lower_bound=2
 )
 _SIDE = flags.DEFINE_integer(
     "side",
     _DEFAULT.side,
-    "Inference's pictures are shrunk to this side in pixels; 0 leaves them.",
+    "Inference's images are shrunk to this side in pixels; 0 leaves them.",
     lower_bound=0,
 )
 _PRECISION = flags.DEFINE_enum(
@@ -68,7 +68,7 @@ def _settings() -> Settings:
         width=_WIDTH.value,
         crop=_CROP.value,
         batch_size=_BATCH_SIZE.value,
-        pictures=_PICTURES.value,
+        images=_PICTURES.value,
         side=_SIDE.value,
         repeats=_REPEATS.value,
         precision=_PRECISION.value,

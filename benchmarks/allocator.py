@@ -19,7 +19,7 @@ from benchmarks.networks import method_of, prepare_jax, random_variables
 from benchmarks.row import Row, Settings
 from benchmarks.timing import Times, seconds_of
 
-_SIDE = 512  # of the pictures, in pixels; on the other topics' small ones it would matter less
+_SIDE = 512  # of the images, in pixels; on the other topics' small ones it would matter less
 _CALLS = 5
 _KEPT, _BACK = "memory kept", "memory handed back"
 _NOT_PADDED: Any = None
@@ -48,7 +48,7 @@ def rows(settings: Settings | None = None) -> list[Row]:
 
 def _note(settings: Settings, runs: list[_Run]) -> str:
     share = 100 * statistics.median(run["system"] for run in runs)
-    size = f"width {settings.width:g}, {settings.batch_size} picture(s) of {_SIDE}"
+    size = f"width {settings.width:g}, {settings.batch_size} image(s) of {_SIDE}"
     return f"{size}; system time is {share:.0f} % of user time"
 
 

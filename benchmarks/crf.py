@@ -1,6 +1,6 @@
-"""Dense CRFs of pictures in memory: ours, and pydensecrf in one process and in one per core.
+"""Dense CRFs of images in memory: ours, and pydensecrf in one process and in one per core.
 
-Both sides get the same energies and are checked to give the same probabilities. Pictures keep their own size.
+Both sides get the same energies and are checked to give the same probabilities. Images keep their own size.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from benchmarks.pictures import open_pictures
+from benchmarks.images import open_images
 from benchmarks.row import Row, Settings
 from benchmarks.timing import Times, interleaved
 from wsss_jax.data.pool import Pool, default_threads
@@ -42,7 +42,7 @@ class _Ready:
 
 
 def rows(settings: Settings | None = None) -> list[Row]:
-    """Measures pictures per second with 3 and with 21 labels.
+    """Measures images per second with 3 and with 21 labels.
 
     Raises:
       RunError: the two sides do not give the same probabilities.
@@ -66,12 +66,12 @@ def _rows(labels: int, times: Mapping[str, Times], images: int) -> list[Row]:
         if _ONE in times and side != _ONE:
             compared = {"ratio": times[_ONE].median / time.median, "versus": _ONE}
         name = f"dense CRF, {labels} labels, {side}"
-        result.append(time.per_second(images, name, "images/s", **compared, note=f"{images} pictures"))
+        result.append(time.per_second(images, name, "images/s", **compared, note=f"{images} images"))
     return result
 
 
 def _measure(settings: Settings, labels: int) -> tuple[dict[str, Times], int]:
-    """Times of each side, and the number of pictures."""
+    """Times of each side, and the number of images."""
     jobs = _jobs(settings, labels)
     stream = CrfStream(StreamSettings(crf=PSA, backend="jax"), data_mesh())
     buckets = plan_buckets((job.image.shape[:2] for job in jobs.values()), _BUCKETS)
@@ -100,13 +100,13 @@ def _check_alike(ours: list[Refined], theirs: list[Refined]) -> None:
     for result in ours:
         difference = float(np.abs(result.maps[0].planes - expected[result.image_id]).max())
         if difference > _ALIKE:
-            raise RunError(f"the CRFs of picture {result.image_id} differ by {difference:.2g}: a bug")
+            raise RunError(f"the CRFs of image {result.image_id} differ by {difference:.2g}: a bug")
 
 
 def _jobs(settings: Settings, labels: int) -> dict[str, Job]:
-    """Pictures with smooth random scores."""
+    """Images with smooth random scores."""
     rng, jobs = np.random.default_rng(0), {}
-    with open_pictures(settings) as (source, ids):
+    with open_images(settings) as (source, ids):
         for image_id in ids[:_MAX_PICTURES]:
             image = source.image(image_id)
             size = image.shape[:2]

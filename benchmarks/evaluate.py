@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.pictures import open_pictures
+from benchmarks.images import open_images
 from benchmarks.row import Row, Settings
 from benchmarks.timing import interleaved
 from wsss_jax.config import defaults
@@ -20,14 +20,14 @@ _MAX_PICTURES = 4  # the loop takes about a second for each
 
 
 class _Case(NamedTuple):
-    """A picture's activation maps and truth."""
+    """An image's activation maps and truth."""
 
     maps: ClassMaps
     mask: np.ndarray  # uint8[H, W]
 
 
 def rows(settings: Settings | None = None) -> list[Row]:
-    """Measures pictures per second of both forms, at the pictures' own size.
+    """Measures images per second of both forms, at the images' own size.
 
     Raises:
       RunError: the two do not count the same integers.
@@ -40,7 +40,7 @@ def rows(settings: Settings | None = None) -> list[Row]:
     times = interleaved(works, settings.repeats)
     ratio = times["loop"].median / times["pass"].median
     what = f"{len(thresholds)} thresholds"
-    sizes = f"{len(cases)} pictures of about {round(np.mean([c.mask.size for c in cases]) / 1000)}k pixels"
+    sizes = f"{len(cases)} images of about {round(np.mean([c.mask.size for c in cases]) / 1000)}k pixels"
     note = f"{sizes}; all confusion matrices are equal"
     compared = {"ratio": ratio, "versus": "loop", "note": note}
     return [
@@ -73,9 +73,9 @@ def loop(cases: list[_Case], thresholds: tuple[float, ...]) -> np.ndarray:
 
 
 def _cases(settings: Settings) -> list[_Case]:
-    """Maps with values in 0..1, many of them equal to a threshold, for the classes of each picture."""
+    """Maps with values in 0..1, many of them equal to a threshold, for the classes of each image."""
     rng, cases = np.random.default_rng(0), []
-    with open_pictures(settings) as (source, ids):
+    with open_images(settings) as (source, ids):
         for image_id in ids[:_MAX_PICTURES]:
             mask = source.mask(image_id)
             if mask is None:
@@ -84,5 +84,5 @@ def _cases(settings: Settings) -> list[_Case]:
             cam = (rng.integers(0, 101, (len(keys), *mask.shape)) / 100).astype(np.float32)
             cases.append(_Case(ClassMaps(keys, cam), mask))
     if not cases:
-        raise RunError("none of the pictures has a mask to be evaluated against; give a devkit with masks")
+        raise RunError("none of the images has a mask to be evaluated against; give a devkit with masks")
     return cases

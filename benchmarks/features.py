@@ -1,7 +1,7 @@
-"""Pooled features for SC-CAM's clusters: padded buckets in batches against one picture at a time.
+"""Pooled features for SC-CAM's clusters: padded buckets in batches against one image at a time.
 
-Both sides read the pictures and return the features to the host; the padded side is the pipeline of the stage
-`features`. One picture at a time is how SC-CAM's program does it; in JAX each size is a program then.
+Both sides read the images and return the features to the host; the padded side is the pipeline of the stage
+`features`. One image at a time is how SC-CAM's program does it; in JAX each size is a program then.
 """
 
 import dataclasses
@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.images import Shrunk, open_images
 from benchmarks.networks import method_of, published_config, random_variables
-from benchmarks.pictures import Shrunk, open_pictures
 from benchmarks.row import Row, Settings
 from benchmarks.timing import interleaved, seconds_of
 from wsss_jax.data.source import Source
@@ -24,7 +24,7 @@ from wsss_jax.systems.sc_cam.features import pooled_features
 from wsss_jax.systems.sc_cam.network import PooledFeatures
 from wsss_jax.task import Variables
 
-_BUCKETS = 2  # for few pictures; a real list has the configured number
+_BUCKETS = 2  # for few images; a real list has the configured number
 
 
 def rows(settings: Settings | None = None) -> list[Row]:
@@ -33,8 +33,8 @@ def rows(settings: Settings | None = None) -> list[Row]:
     network = pooled_features(published_config(settings, "sc_cam"))
     whole = random_variables(method_of(settings, "sc_cam"))["classifier"]
     variables = {collection: {"trunk": modules["trunk"]} for collection, modules in whole.items()}
-    with open_pictures(settings) as (pictures, ids):
-        source = Shrunk(pictures, settings.side)
+    with open_images(settings) as (images, ids):
+        source = Shrunk(images, settings.side)
         padded = _Padded(network, variables, source, ids, _inference_settings(settings))
         plain = _Plain(network, variables, source, ids)
         cold = seconds_of(padded), seconds_of(plain)
@@ -42,8 +42,8 @@ def rows(settings: Settings | None = None) -> list[Row]:
         times = interleaved({"padded": padded, "plain": plain}, settings.repeats)
     ours, theirs = (np.stack([side.found[i] for i in ids]) for side in (padded, plain))
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
-    note = f"width {settings.width:g}; {len(ids)} pictures; relative difference {difference:.0e}"
-    name, unit, versus = "features", "images/s", "one picture at a time"
+    note = f"width {settings.width:g}; {len(ids)} images; relative difference {difference:.0e}"
+    name, unit, versus = "features", "images/s", "one image at a time"
     ratio = times["plain"].median / times["padded"].median
     return [
         times["padded"].per_second(
@@ -68,7 +68,7 @@ def rows(settings: Settings | None = None) -> list[Row]:
 
 
 class _Padded:
-    """The pipeline of the stage `features`; a call computes the features of all pictures."""
+    """The pipeline of the stage `features`; a call computes the features of all images."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class _Padded:
 
 
 class _Plain:
-    """One picture at a time at its own size; a call computes the features of all pictures."""
+    """One image at a time at its own size; a call computes the features of all images."""
 
     def __init__(
         self, network: PooledFeatures, variables: Variables, source: Source, ids: tuple[str, ...]

@@ -1,6 +1,6 @@
 """CAM inference at several scales with flips: padded buckets against a program per size and scale.
 
-Both sides read, rescale and return the pictures; the padded side is the pipeline of the stage `infer_cam`.
+Both sides read, rescale and return the images; the padded side is the pipeline of the stage `infer_cam`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from benchmarks.images import Shrunk, Size, draw_sizes, open_images
 from benchmarks.networks import method_of, published_config, random_variables
-from benchmarks.pictures import Shrunk, Size, draw_sizes, open_pictures
 from benchmarks.plain import PlainLoop
 from benchmarks.row import Row, Settings
 from benchmarks.timing import Times, interleaved, seconds_of
@@ -23,9 +23,9 @@ from wsss_jax.sharding import data_mesh
 from wsss_jax.stages.infer import inference_settings
 from wsss_jax.task import Variables
 
-_BUCKETS = 2  # for few pictures; a real list has the configured number
+_BUCKETS = 2  # for few images; a real list has the configured number
 _PLAIN_PICTURES = 2  # each of them compiles a program per scale
-_LIST_LENGTH = 10582  # pictures in VOC's train_aug
+_LIST_LENGTH = 10582  # images in VOC's train_aug
 _WHOLE_LIST = "a list as long as VOC's"
 
 
@@ -40,13 +40,13 @@ class _Job:
 
     @property
     def sizes(self) -> list[Size]:
-        """Of the pictures."""
+        """Of the images."""
         return [self.source.size(image_id) for image_id in self.ids]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """Seconds of both sides over their own numbers of pictures."""
+    """Seconds of both sides over their own numbers of images."""
 
     first: float  # of the padded side's first pass, which compiles
     padded: Times
@@ -61,15 +61,15 @@ class _Measured:
 def rows(settings: Settings | None = None) -> list[Row]:
     """Measures both sides and counts programs and padding, also for a list as long as VOC's."""
     settings = settings or Settings()
-    with open_pictures(settings) as (pictures, ids):
-        source = Shrunk(pictures, settings.side)
+    with open_images(settings) as (images, ids):
+        source = Shrunk(images, settings.side)
         job = _Job(source, ids, given_classes(source, ids), _inference_settings(settings))
         found, here = _measure(settings, job), plan_rows("this list", job.sizes, job.settings)
         return _warm_rows(settings, found) + _cold_rows(found, job) + here + _list_rows(settings, found)
 
 
 def plan_rows(what: str, sizes: Sequence[Size], settings: InferenceSettings) -> list[Row]:
-    """Number of programs for a list of pictures, and how much of what they compute is padding."""
+    """Number of programs for a list of images, and how much of what they compute is padding."""
     buckets = plan_buckets(sizes, settings.max_buckets)
     chosen = [smallest_bucket(size, buckets) for size in sizes]
     plain = len(set(sizes)) * len(settings.scales)
@@ -84,7 +84,7 @@ def plan_rows(what: str, sizes: Sequence[Size], settings: InferenceSettings) -> 
             unit="programs",
             ratio=plain / len(set(chosen)),
             versus="plain loop",
-            note=f"{len(sizes):,} pictures of {len(set(sizes)):,} sizes; plain loop: {plain:,}",
+            note=f"{len(sizes):,} images of {len(set(sizes)):,} sizes; plain loop: {plain:,}",
         ),
         Row(
             name=f"CAM inference, padded area of {what}",
@@ -121,16 +121,16 @@ def _warm_rows(settings: Settings, found: _Measured) -> list[Row]:
     compared = {
         "ratio": (many / found.padded.median) / (few / found.plain.median),
         "versus": "plain loop",
-        "note": f"{note}; {many} pictures; largest difference of maps {found.difference:.0e}",
+        "note": f"{note}; {many} images; largest difference of maps {found.difference:.0e}",
     }
     return [
         found.padded.per_second(many, f"{name}, padded", unit, **compared),
-        found.plain.per_second(few, f"{name}, plain loop", unit, note=f"{note}; {few} pictures"),
+        found.plain.per_second(few, f"{name}, plain loop", unit, note=f"{note}; {few} images"),
     ]
 
 
 def _cold_rows(found: _Measured, job: _Job) -> list[Row]:
-    """With compilation; the plain loop's is extrapolated from the programs of its few pictures."""
+    """With compilation; the plain loop's is extrapolated from the programs of its few images."""
     name, unit, (images, few) = "CAM inference, with compilation", "images/s", found.images
     programs = len(set(job.sizes)) * len(job.settings.scales)
     whole = programs * found.compile_plain + images * found.plain.median / few
@@ -141,7 +141,7 @@ def _cold_rows(found: _Measured, job: _Job) -> list[Row]:
             unit=unit,
             ratio=whole / found.first,
             versus="plain loop",
-            note=f"{images} pictures; {found.programs} programs of {found.compile_padded:.1f} s",
+            note=f"{images} images; {found.programs} programs of {found.compile_padded:.1f} s",
         ),
         Row(
             name=f"{name}, plain loop",
@@ -186,7 +186,7 @@ class _Padded:
 
 
 class _Plain:
-    """The plain loop over the first pictures of different sizes; a call computes their maps."""
+    """The plain loop over the first images of different sizes; a call computes their maps."""
 
     def __init__(self, method: Method, variables: Variables, job: _Job) -> None:
         of_size = {job.source.size(image_id): image_id for image_id in reversed(job.ids)}

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.images import open_images
 from benchmarks.networks import published_config
-from benchmarks.pictures import open_pictures
 from benchmarks.row import Row, Settings
 from benchmarks.timing import Times
 from wsss_jax.data.loader import BatchLoader, ClassificationSample
@@ -33,7 +33,7 @@ def rows(settings: Settings | None = None) -> list[Row]:
         "1 worker process": {"workers": 1},
         "2 worker processes": {"workers": 2},
     }
-    with open_pictures(settings) as (source, ids):
+    with open_images(settings) as (source, ids):
         batch_size = min(settings.batch_size, len(ids))
         batches = max(2, 2 * len(ids) // batch_size)
         measured: dict[str, list[tuple[float, float]]] = {form: [] for form in forms}

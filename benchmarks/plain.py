@@ -1,6 +1,6 @@
-"""CAM inference without padding, as the references do it: one picture and one scale at a time.
+"""CAM inference without padding, as the references do it: one image and one scale at a time.
 
-In JAX every size of picture at every scale is then a program of its own.
+In JAX every size of image at every scale is then a program of its own.
 """
 
 import time
@@ -59,7 +59,7 @@ class PlainLoop:
     def _views(
         self, variables: Variables, pixels: jax.Array, classes: jax.Array, shape: tuple[int, int]
     ) -> jax.Array:
-        """Sum of the picture's and its mirror image's activated maps, [1, H, W, K]; both as one batch."""
+        """Sum of the image's and its mirror image's activated maps, [1, H, W, K]; both as one batch."""
         images = IMAGENET.images(pixels)
         both = jnp.concatenate([images, images[:, :, ::-1]])
         maps = self._method.cam(variables, both, _NOT_PADDED).maps

@@ -1,6 +1,6 @@
-"""InferCam as its authors' program runs it: one part and one input at a time, nothing padded, nothing shared.
+"""InferCam as its authors' program runs it: one crop and one input at a time, nothing padded, nothing shared.
 
-In JAX every size of part at every scale is then a program of its own.
+In JAX every size of crop at every scale is then a program of its own.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from wsss_jax.data.transforms import IMAGENET_MEAN, IMAGENET_STD, rescale
 from wsss_jax.systems.infer_cam.crops import Box, cut, through_jpeg
-from wsss_jax.systems.infer_cam.eraser import PartPlan
+from wsss_jax.systems.infer_cam.eraser import CropPlan
 from wsss_jax.systems.infer_cam.rule import InferCam
 from wsss_jax.task import Variables
 
@@ -19,7 +19,7 @@ _NOT_PADDED: Any = None
 
 
 class PlainResponse:
-    """The four parts of a picture, one after the other, each with its rounds.
+    """The four crops of an image, one after the other, each with its iterations.
 
     Attributes:
       programs: how many were compiled so far.
@@ -28,40 +28,40 @@ class PlainResponse:
     def __init__(
         self, method: InferCam, variables: Variables, scales: tuple[float, ...], jpeg_quality: int = 0
     ) -> None:
-        """Of parts that go through JPEG files of a quality, or with 0 do not."""
+        """Of crops that go through JPEG files of a quality, or with 0 do not."""
         self.programs = 0
         self._method, self._scales, self._quality = method, scales, jpeg_quality
         self._variables = jax.device_put(variables)
         self._run = jax.jit(self._one_input, static_argnums=3)
 
-    def __call__(self, image: np.ndarray, plan: PartPlan) -> tuple[np.ndarray, dict[Box, list[float]]]:
-        """Returns float32[K, H, W], and what share of each part each round erased anew."""
+    def __call__(self, image: np.ndarray, plan: CropPlan) -> tuple[np.ndarray, dict[Box, list[float]]]:
+        """Returns float32[K, H, W], and what share of each crop each iteration erased anew."""
         result = np.zeros((len(plan.keys), *image.shape[:2]), np.float32)
         shares = {}
         for box in plan.boxes:
-            part = cut(image, box)
-            part = through_jpeg(part, self._quality) if self._quality else part
-            best, shares[box] = self._part(part, plan.keys)
+            crop = cut(image, box)
+            crop = through_jpeg(crop, self._quality) if self._quality else crop
+            best, shares[box] = self._part(crop, plan.keys)
             place = cut(result.transpose(1, 2, 0), box)
             np.maximum(place, best, out=place)
         return result, shares
 
-    def _part(self, part: np.ndarray, keys: tuple[int, ...]) -> tuple[np.ndarray, list[float]]:
-        """Scores [h, w, K] of one part."""
-        rule, (height, width) = self._method.erasing, part.shape[:2]
-        inputs = [_normalise(rescale(part, scale)) for scale in self._scales]
+    def _part(self, crop: np.ndarray, keys: tuple[int, ...]) -> tuple[np.ndarray, list[float]]:
+        """Scores [h, w, K] of one crop."""
+        rule, (height, width) = self._method.erasing, crop.shape[:2]
+        inputs = [_normalise(rescale(crop, scale)) for scale in self._scales]
         best, left, shares = np.zeros((height, width, len(keys)), np.float32), height * width, []
-        for _ in range(rule.rounds):
-            best = np.maximum(best, self._maps(inputs, best.max(2) < rule.erase_from, keys))
-            now = int((best.max(2) < rule.erase_from).sum())
+        for _ in range(rule.iterations):
+            best = np.maximum(best, self._maps(inputs, best.max(2) < rule.erase_threshold, keys))
+            now = int((best.max(2) < rule.erase_threshold).sum())
             shares.append((left - now) / (height * width))
             left = now
-            if shares[-1] < rule.enough:
+            if shares[-1] < rule.min_erased_fraction:
                 break
         return best, shares
 
     def _maps(self, inputs: list[np.ndarray], kept: np.ndarray, keys: tuple[int, ...]) -> np.ndarray:
-        """Normalised maps [h, w, K] of a part with some pixels erased; the mask goes from input to input."""
+        """Normalised maps [h, w, K] of a crop with some pixels erased; the mask goes from input to input."""
         size, total, classes = kept.shape, np.zeros(()), np.array(keys, np.int32)
         for pixels in inputs:
             kept, mean = _nearest(kept, pixels.shape[:2]), pixels.mean((0, 1))

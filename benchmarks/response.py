@@ -1,6 +1,6 @@
-"""InferCam: a queue of parts in padded batches against one part and one input at a time.
+"""InferCam: a queue of crops in padded batches against one crop and one input at a time.
 
-Both sides read, cut and rescale the pictures and start from the same plain maps, which neither counts.
+Both sides read, cut and rescale the images and start from the same initial CAMs, which neither counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from benchmarks.images import Shrunk, open_images
 from benchmarks.networks import method_of, published_config, random_variables
-from benchmarks.pictures import Shrunk, open_pictures
 from benchmarks.plain_response import PlainResponse
 from benchmarks.row import Row, Settings
 from benchmarks.timing import Times, interleaved, seconds_of
@@ -19,13 +19,13 @@ from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batche
 from wsss_jax.runs.context import given_classes
 from wsss_jax.sharding import data_mesh
 from wsss_jax.stages.infer import inference_settings
-from wsss_jax.systems.infer_cam.crops import Box, Parts, split_boxes
-from wsss_jax.systems.infer_cam.eraser import Eraser, PartPlan, Response
+from wsss_jax.systems.infer_cam.crops import Box, Crops, split_boxes
+from wsss_jax.systems.infer_cam.eraser import CropPlan, Eraser, Response
 from wsss_jax.systems.infer_cam.rule import InferCam
 from wsss_jax.task import Variables
 
-_BUCKETS = 4  # for few pictures; a real list has the configured number
-_PLAIN_PICTURES = 1  # each of them compiles a program per part and scale
+_BUCKETS = 4  # for few images; a real list has the configured number
+_PLAIN_PICTURES = 1  # each of them compiles a program per crop and scale
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class _Job:
     variables: Variables
     source: Source
     settings: InferenceSettings
-    plans: list[PartPlan]
-    plain_maps: dict[str, np.ndarray]
+    plans: list[CropPlan]
+    initial_cams: dict[str, np.ndarray]
 
 
 def rows(settings: Settings | None = None) -> list[Row]:
     """Measures both sides, compiled before, and counts their programs."""
     settings = settings or Settings()
-    with open_pictures(settings) as (pictures, ids):
-        job = _job(settings, Shrunk(pictures, settings.side), ids)
+    with open_images(settings) as (images, ids):
+        job = _job(settings, Shrunk(images, settings.side), ids)
         queue, plain = _Queue(job), _Plain(job)
         first = seconds_of(queue)
         times = interleaved({"queue": queue, "plain": plain}, settings.repeats)
@@ -63,7 +63,7 @@ def _job(settings: Settings, source: Source, ids: tuple[str, ...]) -> _Job:
     batches = plan_batches(source, ids, chosen)
     found = [p for batch in predictor.predict(variables, source, batches, given) for p in batch]
     plans = [
-        PartPlan(
+        CropPlan(
             p.image_id, source.size(p.image_id), given[p.image_id], split_boxes(p.maps.planes, method.split)
         )
         for p in found
@@ -81,50 +81,50 @@ def _rows(
     difference = max(float(np.abs(found[i].maps.planes - cam).max()) for i, cam in plain.found.items())
     programs, count = queue.eraser.program.compiled, len(job.plans)
     name, unit = "InferCam, compiled before", "Mpixel/s"
-    note = f"of parts and rounds; width {settings.width:g}, {len(settings.scales)} scale(s) with flips"
+    note = f"of crops and iterations; width {settings.width:g}, {len(settings.scales)} scale(s) with flips"
     return [
         times["queue"].per_second(
             computed,
-            f"{name}, queue of parts",
+            f"{name}, queue of crops",
             unit,
             ratio=(computed / times["queue"].median) / (few / times["plain"].median),
             versus="plain loop",
-            note=f"{note}; {count} pictures, {count / times['queue'].median:.2g} images/s; "
+            note=f"{note}; {count} images, {count / times['queue'].median:.2g} images/s; "
             f"largest difference of maps {difference:.0e}",
         ),
         times["plain"].per_second(
-            few, f"{name}, plain loop", unit, note=f"{note}; {len(plain.plans)} picture(s)"
+            few, f"{name}, plain loop", unit, note=f"{note}; {len(plain.plans)} image(s)"
         ),
         Row(
-            name="InferCam, rounds of this list",
+            name="InferCam, iterations of this list",
             value=computed,
             unit="Mpixel",
             ratio=plainly / computed if computed else None,
             versus="plain loop" if computed else "",
-            note="counted; same parts once, and no first round of whole pictures",
+            note="counted; same crops once, and no first iteration of whole images",
         ),
         Row(
-            name="InferCam, programs for each picture",
+            name="InferCam, programs for each image",
             value=programs / count,
             unit="programs",
             ratio=(plain.loop.programs / len(plain.plans)) / (programs / count),
             versus="plain loop",
-            note=f"{count} pictures in {first:.0f} s, compilation included",
+            note=f"{count} images in {first:.0f} s, compilation included",
         ),
     ]
 
 
-def _rounds_of(plan: PartPlan, erased: Mapping[Box, Sequence[float]], *, shared: bool) -> float:
-    """Megapixels that a picture's rounds look at.
+def _rounds_of(plan: CropPlan, erased: Mapping[Box, Sequence[float]], *, shared: bool) -> float:
+    """Megapixels that an image's iterations look at.
 
     Args:
-      plan: its parts.
-      erased: of each part, one number for each round.
-      shared: whether the same parts count once, and without the round that the plain maps are.
+      plan: its crops.
+      erased: of each crop, one number for each iteration.
+      shared: whether the same crops count once, and without the iteration that the initial CAMs are.
     """
     boxes = plan.different if shared else plan.boxes
-    rounds = {box: len(erased[box]) - (shared and box == plan.whole) for box in plan.different}
-    return sum(box.size[0] * box.size[1] * rounds[box] for box in boxes) / 1e6
+    iterations = {box: len(erased[box]) - (shared and box == plan.whole) for box in plan.different}
+    return sum(box.size[0] * box.size[1] * iterations[box] for box in boxes) / 1e6
 
 
 class _Queue:
@@ -139,13 +139,13 @@ class _Queue:
     def __call__(self) -> None:
         job = self._job
         for several in self.eraser.respond(
-            job.variables, Parts(job.source), job.plans, job.plain_maps.__getitem__
+            job.variables, Crops(job.source), job.plans, job.initial_cams.__getitem__
         ):
             self.found.update({response.image_id: response for response in several})
 
 
 class _Plain:
-    """The plain loop over the first pictures; a call computes their maps."""
+    """The plain loop over the first images; a call computes their maps."""
 
     def __init__(self, job: _Job) -> None:
         self.plans = sorted(job.plans, key=lambda plan: plan.image_id)[:_PLAIN_PICTURES]

@@ -11,20 +11,20 @@ class Settings:
       width: multiplier of the network's channel counts; 1 is the published network.
       blocks: the network's plain blocks in b2 to b5; (2, 2, 5, 2) is the published network.
       crop: side of the training crops in pixels; 384 in the published runs.
-      batch_size: pictures per batch and device; 8 in the published runs.
-      pictures: number of pictures for inference and the loader.
-      side: longest side of inference's pictures in pixels, larger ones are shrunk; 0 leaves them as they are.
+      batch_size: images per batch and device; 8 in the published runs.
+      images: number of images for inference and the loader.
+      side: longest side of inference's images in pixels, larger ones are shrunk; 0 leaves them as they are.
       scales: of inference.
       repeats: measurements of which the median counts.
       precision: 'float32', 'fast' or 'bfloat16', as in the configuration.
-      data: folder VOC2012 of a devkit; '' draws pictures of such sizes.
+      data: folder VOC2012 of a devkit; '' draws images of such sizes.
     """
 
     width: float = 0.125
     blocks: tuple[int, int, int, int] = (2, 2, 5, 2)
     crop: int = 96
     batch_size: int = 4
-    pictures: int = 16
+    images: int = 16
     side: int = 128
     scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
     repeats: int = 5

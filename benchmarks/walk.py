@@ -1,6 +1,6 @@
 """Random walks as stencils against squaring the dense matrix of all pairs eight times, as psa and IRN do.
 
-Pictures of 375 x 500: cells of 8 pixels for psa, of 4 for IRN, whose dense walk is extrapolated from psa's by
+Images of 375 x 500: cells of 8 pixels for psa, of 4 for IRN, whose dense walk is extrapolated from psa's by
 the cube of the number of cells. Features, edges and scores are random; no speed depends on them.
 """
 
@@ -27,7 +27,7 @@ _OFFSETS = half_offsets(_RADIUS)
 
 
 def rows(settings: Settings | None = None, psa: Grid = (47, 63), irn: Grid = (94, 125)) -> list[Row]:
-    """Measures seconds per picture of both walks, affinities given or built, and the memory they ask for.
+    """Measures seconds per image of both walks, affinities given or built, and the memory they ask for.
 
     Raises:
       RunError: the two sides do not give the same scores.

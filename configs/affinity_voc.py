@@ -11,10 +11,10 @@ Published: mIoU of pseudo masks 61.0 on `train` and 60.2 on `val` in the README 
 and 32 and the walk's 16 as here; its line for the CVPR submission, 58.1 and 57.0, is of 4, 24 and 16. Not yet
 verified with this program, for that takes the full data set and the ImageNet weights.
 
-AffinityNet learns from the CRF scores of `train_aug` and its walk makes masks of the same pictures, for a
+AffinityNet learns from the CRF scores of `train_aug` and its walk makes masks of the same images, for a
 segmentation network to learn from; they are scored on `train`, which is part of it. So the run whose CAMs are
 refined must have made those of `train_aug`: the first command above. The AffinityNet that psa's README links
-needs no training and no more than the CAMs of the pictures that are scored: `--config.walk.checkpoint=
+needs no training and no more than the CAMs of the images that are scored: `--config.walk.checkpoint=
 res38_aff.pth --config.dataset.infer_split=train --stages=random_walk,eval_pseudo`.
 """
 

@@ -2,7 +2,7 @@
 
     python -m wsss_jax.main --config=configs/cam_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md has the table of three seeds. About
+The images are drawn, so there is no published score; docs/methods.md has the table of three seeds. About
 four minutes on two CPU cores.
 """
 
@@ -18,8 +18,8 @@ def get_config() -> ConfigDict:
     c.batch_size = 16
     c.total_epochs = 24
 
-    # A ResNet-38 for pictures of 128 pixels: narrow, short, and without the dilations, whose view would be
-    # the whole picture. Nothing is pretrained, so nothing is worth freezing, and nothing is new either.
+    # A ResNet-38 for images of 128 pixels: narrow, short, and without the dilations, whose view would be
+    # the whole image. Nothing is pretrained, so nothing is worth freezing, and nothing is new either.
     c.model.width = 1 / 16
     c.model.blocks = (0, 0, 0, 0)
     c.model.dilations = (1, 1, 1)
@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     c.augment.crop = 96
     c.augment.jitter = (0.0, 0.0, 0.0, 0.0)
 
-    # AffinityNet and its walk, where --config.refinement=random_walk asks for them. Pictures of 16 x 16 cells
+    # AffinityNet and its walk, where --config.refinement=random_walk asks for them. Images of 16 x 16 cells
     # have room for short walks only, and their CAMs fill the objects more evenly than those of ImageNet
     # weights: class and background break even at 0.32 with alpha 3, at 0.12 with psa's 16.
     c.affinity.crop = 96
@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     c.walk.logt = 4
 
     c.cam.scales = (1.0,)
-    c.cam.max_buckets = 2  # few pictures: compiling costs more than padding
+    c.cam.max_buckets = 2  # few images: compiling costs more than padding
     c.eval.every_epochs = 0
     c.eval.fixed_threshold = 0.3
     c.eval.thresholds = tuple(i / 100 for i in range(5, 80))

@@ -2,7 +2,7 @@
 
     python -m wsss_jax.main --config=configs/cpn_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md tells what came out, and why
+The images are drawn, so there is no published score; docs/methods.md tells what came out, and why
 CPN loses to its classifier here. About ten minutes on two CPU cores.
 """
 
@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     """Returns the settings: those of configs/cam_shapes.py where the two methods do not differ."""
     c = cam_shapes.get_config()
     c.method = "cpn"
-    c.init_from = "classifier"  # in place of ImageNet weights, which drawn pictures do not have
+    c.init_from = "classifier"  # in place of ImageNet weights, which drawn images do not have
     c.total_epochs = 8
     c.optimizer.learning_rate = 0.001
     c.optimizer.new_layers = 10.0  # the branch that improves the maps starts fresh

@@ -2,7 +2,7 @@
 
     python -m wsss_jax.main --config=configs/cse_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md has the table of three seeds. About
+The images are drawn, so there is no published score; docs/methods.md has the table of three seeds. About
 six minutes on two CPU cores.
 """
 
@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     """Returns the settings: those of configs/cam_shapes.py where the two methods do not differ."""
     c = cam_shapes.get_config()
     c.method = "cse"
-    c.init_from = "classifier"  # in place of ImageNet weights, which drawn pictures do not have
+    c.init_from = "classifier"  # in place of ImageNet weights, which drawn images do not have
     c.total_epochs = 12
     c.optimizer.learning_rate = 0.003
     c.classifier = cam_shapes.classifier()

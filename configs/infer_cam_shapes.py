@@ -2,7 +2,7 @@
 
     python -m wsss_jax.main --config=configs/infer_cam_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md has the table of three seeds. About
+The images are drawn, so there is no published score; docs/methods.md has the table of three seeds. About
 four minutes on two CPU cores.
 """
 
@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     """Returns the settings: those of configs/cam_shapes.py, by which the classifier is trained."""
     c = cam_shapes.get_config()
     c.method = "infer_cam"
-    c.infer_cam.jpeg_quality = 0  # drawn pictures never were JPEG files
-    c.infer_cam.max_buckets = 4  # few pictures: compiling costs more than padding
+    c.infer_cam.jpeg_quality = 0  # drawn images never were JPEG files
+    c.infer_cam.max_buckets = 4  # few images: compiling costs more than padding
     c.classifier = cam_shapes.classifier()
     return c

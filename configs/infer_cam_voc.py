@@ -12,7 +12,7 @@ With the parts that the authors offer, or that their first program has written: 
     ... --config.infer_cam.network=seam --config.classifier_from=weights/resnet38_SEAM.pth
 
 Expect: maps that reach farther than the plain ones, which the report shows beside them. The published scores
-have not been verified with this program. Each picture takes a few times the computing time of its plain maps:
+have not been verified with this program. Each image takes a few times the computing time of its plain maps:
 up to four parts of less than its area, up to five rounds each.
 
 Needs: the devkit with SegmentationClassAug, and psa's weights/res38_cls.pth (`classifier_from=''` trains one

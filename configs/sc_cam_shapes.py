@@ -2,7 +2,7 @@
 
     python -m wsss_jax.main --config=configs/sc_cam_shapes.py
 
-The pictures are drawn, so there is no published score; docs/methods.md has the table of one seed. About nine
+The images are drawn, so there is no published score; docs/methods.md has the table of one seed. About nine
 minutes on two CPU cores.
 """
 
@@ -17,11 +17,11 @@ def get_config() -> ConfigDict:
     """Returns the settings: those of configs/cam_shapes.py where the two methods do not differ."""
     c = cam_shapes.get_config()
     c.method = "sc_cam"
-    c.init_from = "classifier"  # in place of ImageNet weights, which drawn pictures do not have
+    c.init_from = "classifier"  # in place of ImageNet weights, which drawn images do not have
     c.total_epochs = 8
     c.optimizer.learning_rate = 0.003
     c.sc_cam.k = 4
     c.sc_cam.rounds = 3
-    c.sc_cam.hand_on = (3, 5, 7)
+    c.sc_cam.handoff_epochs = (3, 5, 7)
     c.classifier = cam_shapes.classifier()
     return c

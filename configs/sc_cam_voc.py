@@ -18,8 +18,8 @@ Expect: the original ran on one TITAN X of 12 GB. Three rounds of 31, 41 and 51 
 are 1.3 million crops of about 6 x 10^11 operations each, forwards and backwards (estimated, not measured):
 half a day on an accelerator that does 2 x 10^13 a second in practice.
 
-One round alone: --config.sc_cam.rounds=1 --config.sc_cam.hand_on=40, with --config.classifier_from the run or
-the checkpoint of the round before.
+One round alone: --config.sc_cam.rounds=1 --config.sc_cam.handoff_epochs=40, with --config.classifier_from the
+run or the checkpoint of the round before.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     c = defaults()
     c.method = "sc_cam"
     c.batch_size = 16
-    c.total_epochs = 61  # of the learning rate's schedule; sc_cam.hand_on says where each round ends
+    c.total_epochs = 61  # of the learning rate's schedule; sc_cam.handoff_epochs says where each round ends
     c.init_from = "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
     c.classifier_from = "weights/res38_cls.pth"
 
@@ -50,7 +50,7 @@ def get_config() -> ConfigDict:
     c.eval.every_epochs = 0  # SC-CAM names its epochs beforehand
     c.sc_cam.k = 10
     c.sc_cam.rounds = 3
-    c.sc_cam.hand_on = (30, 40, 50)
+    c.sc_cam.handoff_epochs = (30, 40, 50)
     c.affinity.init_from = (
         "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"  # of --config.refinement=random_walk
     )

@@ -27,8 +27,8 @@ from benchmarks import (
     train,
     walk,
 )
+from benchmarks.images import Shrunk, draw_devkit, draw_sizes, open_images
 from benchmarks.machine import cpu_model, machine, versions
-from benchmarks.pictures import Shrunk, draw_devkit, draw_sizes, open_pictures
 from benchmarks.row import Row, Settings
 from benchmarks.table import document, number, table
 from benchmarks.timing import Times, interleaved
@@ -42,7 +42,7 @@ from wsss_jax.refinement.native import is_installed
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = Settings(
-    width=1 / 64, blocks=(0, 0, 0, 0), crop=16, batch_size=1, pictures=3, side=20, scales=(1.0,), repeats=1
+    width=1 / 64, blocks=(0, 0, 0, 0), crop=16, batch_size=1, images=3, side=20, scales=(1.0,), repeats=1
 )
 
 
@@ -64,7 +64,7 @@ def named(rows, name):
 
 @pytest.fixture
 def small(tmp_path):
-    """The settings, with three pictures of 40 x 60 pixels."""
+    """The settings, with three images of 40 x 60 pixels."""
     return dataclasses.replace(TOY, data=str(make_voc(tmp_path, num_train=3)))
 
 
@@ -96,7 +96,7 @@ def test_beside_pytorch():
 
 
 def test_inference_agrees_with_the_plain_loop():
-    rows = infer.rows(dataclasses.replace(TOY, pictures=1))
+    rows = infer.rows(dataclasses.replace(TOY, images=1))
     check(rows)
     padded = named(rows, "CAM inference, compiled before, padded")
     assert float(padded.note.rsplit(" ", 1)[1]) < 1e-4
@@ -112,7 +112,7 @@ def test_forward_pass_with_memory_kept_and_handed_back(monkeypatch):
     rows = allocator.rows(TOY)
     check(rows)
     kept, back, peak, other = rows
-    assert kept.ratio == pytest.approx(back.value / kept.value) and "1 picture(s) of 32" in kept.note
+    assert kept.ratio == pytest.approx(back.value / kept.value) and "1 image(s) of 32" in kept.note
     assert peak.ratio == pytest.approx(other.value / peak.value) and 50 < peak.value < 5000
 
 
@@ -131,21 +131,21 @@ def test_cpn_in_one_pass_and_in_blocks():
 
 
 def test_features_agree_with_one_picture_at_a_time():
-    rows = features.rows(dataclasses.replace(TOY, pictures=2))
+    rows = features.rows(dataclasses.replace(TOY, images=2))
     check(rows)
     padded = named(rows, "features, compiled before, padded")
     assert float(padded.note.rsplit(" ", 1)[1]) < 1e-4
-    plain = named(rows, "features, compiled before, one picture at a time")
+    plain = named(rows, "features, compiled before, one image at a time")
     assert padded.ratio == pytest.approx(padded.value / plain.value)
 
 
 @pytest.mark.slow
 def test_the_queue_of_parts_agrees_with_one_part_at_a_time():
-    rows = response.rows(dataclasses.replace(TOY, pictures=1))
+    rows = response.rows(dataclasses.replace(TOY, images=1))
     check(rows)
     queue = named(rows, "InferCam, compiled before, queue of parts")
     assert float(queue.note.rsplit(" ", 1)[1]) < 1e-4
-    assert 1 <= named(rows, "InferCam, programs for each picture").value <= 4
+    assert 1 <= named(rows, "InferCam, programs for each image").value <= 4
 
 
 def test_plan_rows_by_hand():
@@ -155,7 +155,7 @@ def test_plan_rows_by_hand():
     programs, area = infer.plan_rows("it", [(8, 16), (16, 8), (16, 16)], settings)
     assert (programs.value, programs.ratio) == (1, 6)  # 3 sizes x 2 scales in one bucket of 16 x 16
     assert area.value == pytest.approx(100 * (3 * 256 / 512 - 1))
-    assert "33.3 %" in area.note  # 4 rows for 3 pictures
+    assert "33.3 %" in area.note  # 4 rows for 3 images
 
 
 def test_sweep_and_loop_count_the_same(small):
@@ -186,7 +186,7 @@ def test_crf_and_pydensecrf(small, monkeypatch):
 
 def test_crfs_that_differ_stop_the_benchmark():
     one, other = (Refined("a", [ClassMaps(np.zeros(2), np.full((2, 3, 3), x))]) for x in (0, 0.5))
-    with pytest.raises(RunError, match=r"picture a differ by 0\.5"):
+    with pytest.raises(RunError, match=r"image a differ by 0\.5"):
         crf._check_alike([one], [other])
 
 
@@ -232,7 +232,7 @@ def test_drawn_devkit_is_one(tmp_path):
 
 def test_given_pictures_are_taken_from_the_whole_list(tmp_path):
     root = draw_devkit(tmp_path, 5)
-    with open_pictures(Settings(data=str(root), pictures=3)) as (source, ids):
+    with open_images(Settings(data=str(root), images=3)) as (source, ids):
         assert ids == ("2012_000000", "2012_000002", "2012_000004")
         assert source.root == str(root)
 

@@ -107,7 +107,7 @@ def plain(method, image):
 
 
 def result(**changes):
-    """Two classes of four on a picture of 1 x 3 pixels."""
+    """Two classes of four on an image of 1 x 3 pixels."""
     made = {
         "image": np.full((1, 3, 3), 100, np.uint8),
         "maps": ClassMaps(
@@ -578,9 +578,7 @@ def test_truncated_picture(model, tmp_path, image):
     Image.fromarray(image).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
     Image.fromarray(image).save(tmp_path / "whole.png")
-    with pytest.raises(
-        DataError, match=r"1 of 2 pictures are not done: .*cut.png cannot be decoded"
-    ) as error:
+    with pytest.raises(DataError, match=r"1 of 2 images are not done: .*cut.png cannot be decoded") as error:
         run([str(tmp_path / "cut.png"), str(tmp_path / "whole.png")], model, tmp_path / "cams")
     assert "\n" not in str(error.value)
     assert (tmp_path / "cams" / "whole" / "labels.png").exists()

@@ -1,7 +1,7 @@
 """`wsss-jax COMMAND ...`: all commands under one name; `wsss-jax COMMAND --help` explains each.
 
 run       an experiment, from its configuration to its report (also python -m wsss_jax.main)
-cam       class activation maps of your own pictures (python -m wsss_jax.cam)
+cam       class activation maps of your own images (python -m wsss_jax.cam)
 refine    dense CRF or random walk on maps that any program has made (python -m wsss_jax.refine)
 convert   published checkpoints to ours and back (python -m wsss_jax.convert)
 """

@@ -1,8 +1,8 @@
-"""`python -m wsss_jax.cam dog.jpg --checkpoint=runs/cse_voc`: class activation maps of your own pictures.
+"""`python -m wsss_jax.cam dog.jpg --checkpoint=runs/cse_voc`: class activation maps of your own images.
 
-For each picture it writes, into a folder of the picture's name: `cam_<class>.png`, one class's map over the
-picture; `labels.png`, an 8-bit palette PNG of 0 (background) and class index + 1; and `overlay.png`, these
-labels over the picture. Folders stand for the pictures in them. `--checkpoint` is a run's folder or a file of
+For each image it writes, into a folder of the image's name: `cam_<class>.png`, one class's map over the
+image; `labels.png`, an 8-bit palette PNG of 0 (background) and class index + 1; and `overlay.png`, these
+labels over the image. Folders stand for the images in them. `--checkpoint` is a run's folder or a file of
 weights such as `res38_cls.pth`. In a notebook:
 
     from wsss_jax.cam import CamModel
@@ -23,7 +23,7 @@ from pathlib import Path
 from absl import app, flags
 
 from wsss_jax.data.images import EXTENSIONS
-from wsss_jax.data.pictures import check_file
+from wsss_jax.data.user_images import check_file
 from wsss_jax.errors import ConfigError, DataError, RunError
 from wsss_jax.flags import end_with_help, parse_flags
 from wsss_jax.predictor.model import FILTERS, MAX_SIDE, SCALES, CamModel
@@ -33,7 +33,7 @@ __all__ = ["CamModel", "CamResult", "run"]
 
 
 def run(
-    pictures: Sequence[str],
+    images: Sequence[str],
     load: Callable[[], CamModel],
     *,
     out: str | Path,
@@ -42,13 +42,13 @@ def run(
     threshold: float = THRESHOLD,
     scores: bool = False,
 ) -> None:
-    """Writes the results of pictures and prints a line for each.
+    """Writes the results of images and prints a line for each.
 
-    What can be checked without the network is checked for all pictures before `load` is called. A picture
+    What can be checked without the network is checked for all images before `load` is called. An image
     that proves damaged only when it is decoded is told of, and the others are done.
 
     Args:
-      pictures: files, and folders of which all pictures are meant.
+      images: files, and folders of which all images are meant.
       load: makes the model.
       out: folder of the results, made if missing.
       classes, class_filter: see `CamModel`.
@@ -56,21 +56,21 @@ def run(
       scores: also write `<out>/<stem>.npz`, keys int32[K] and cam float32[K, H, W].
 
     Raises:
-      UserError: a picture, a class, the checkpoint or the folder cannot be used.
+      UserError: an image, a class, the checkpoint or the folder cannot be used.
     """
-    pictures = expand(pictures)
-    folders = output_folders(pictures, out)
-    for picture in pictures:
-        check_file(Path(picture))
+    images = expand(images)
+    folders = output_folders(images, out)
+    for image in images:
+        check_file(Path(image))
     _check_writable(Path(out))
     model = load()
     if classes is not None:
         model.check_classes(classes)
     print(f"weights: {model.about}; compiling takes a while at first", flush=True)
     damaged = []
-    for picture, folder in folders.items():
+    for image, folder in folders.items():
         try:
-            result = model(picture, classes, class_filter)
+            result = model(image, classes, class_filter)
         except DataError as error:
             damaged.append(str(error))
             continue
@@ -78,41 +78,41 @@ def run(
         if scores:
             written += f"; {write_scores(result, Path(out) / f'{folder.name}.npz')}"
         told = _probabilities(result, chosen=classes is not None or class_filter == "all")
-        print(f"{picture}: {told}; {written}", flush=True)
+        print(f"{image}: {told}; {written}", flush=True)
     if damaged:
-        raise DataError(f"{len(damaged)} of {len(folders)} pictures are not done: {'; '.join(damaged)}")
+        raise DataError(f"{len(damaged)} of {len(folders)} images are not done: {'; '.join(damaged)}")
 
 
 def expand(paths: Iterable[str]) -> list[str]:
-    """Pictures, with every folder replaced by the pictures in it, by name; DataError if it has none."""
-    pictures = []
+    """Images, with every folder replaced by the images in it, by name; DataError if it has none."""
+    images = []
     for path in paths:
         if not Path(path).is_dir():
-            pictures.append(path)
+            images.append(path)
             continue
         found = [p for p in Path(path).iterdir() if p.suffix.lower() in EXTENSIONS and p.name[0] != "."]
         if not found:
             raise DataError(
-                f"{path}: there are no pictures in this folder ({', '.join(EXTENSIONS)}); "
+                f"{path}: there are no images in this folder ({', '.join(EXTENSIONS)}); "
                 "folders below it are not searched"
             )
-        pictures += map(str, sorted(found))
-    return pictures
+        images += map(str, sorted(found))
+    return images
 
 
-def output_folders(pictures: Sequence[str], out: str | Path) -> dict[str, Path]:
-    """Where each picture's files go: `<out>/<stem>`; ConfigError if two would share a folder."""
+def output_folders(images: Sequence[str], out: str | Path) -> dict[str, Path]:
+    """Where each image's files go: `<out>/<stem>`; ConfigError if two would share a folder."""
     folders: dict[str, Path] = {}
     taken: dict[str, str] = {}
-    for picture in pictures:
-        stem = Path(picture).stem
-        other = taken.setdefault(stem.casefold(), picture)  # some file systems do not tell a.png from A.png
-        if picture in folders or other != picture:
+    for image in images:
+        stem = Path(image).stem
+        other = taken.setdefault(stem.casefold(), image)  # some file systems do not tell a.png from A.png
+        if image in folders or other != image:
             raise ConfigError(
-                f"{other} and {picture} would both be written to {Path(out) / stem}; rename one or "
+                f"{other} and {image} would both be written to {Path(out) / stem}; rename one or "
                 "give each an --out of its own"
             )
-        folders[picture] = Path(out) / stem
+        folders[image] = Path(out) / stem
     return folders
 
 
@@ -120,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
     """Reads the flags and runs."""
     f = flags.FLAGS
     if len(argv) < 2:
-        raise ConfigError("no picture given: python -m wsss_jax.cam dog.jpg --checkpoint=runs/cse_voc")
+        raise ConfigError("no image given: python -m wsss_jax.cam dog.jpg --checkpoint=runs/cse_voc")
     if not f.checkpoint:
         raise ConfigError("--checkpoint: give a run's folder, or a file of weights such as res38_cls.pth")
     if f.classes is not None and f.class_filter is not None:
@@ -158,15 +158,15 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("classes", None, "Names of the classes whose maps are wanted, such as dog,person.")
     flags.DEFINE_enum("class_filter", None, FILTERS, "Which classes, if none are named; default predicted.")
-    flags.DEFINE_string("out", "cams", "Folder for the results, one folder in it per picture.")
-    flags.DEFINE_boolean("scores", False, "Also write the maps as numbers, <out>/<picture>.npz.")
+    flags.DEFINE_string("out", "cams", "Folder for the results, one folder in it per image.")
+    flags.DEFINE_boolean("scores", False, "Also write the maps as numbers, <out>/<image>.npz.")
     flags.DEFINE_float(
         "threshold", THRESHOLD, "Score up to which a pixel is background.", lower_bound=0, upper_bound=1
     )
-    flags.DEFINE_list("scales", [str(s) for s in SCALES], "Sizes at which the network looks at a picture.")
+    flags.DEFINE_list("scales", [str(s) for s in SCALES], "Sizes at which the network looks at an image.")
     flags.DEFINE_boolean("flip", True, "Whether it also looks at the mirror image.")
     flags.DEFINE_integer(
-        "max_side", MAX_SIDE, "Longer pictures are shrunk to this many pixels for the network; 0: never."
+        "max_side", MAX_SIDE, "Longer images are shrunk to this many pixels for the network; 0: never."
     )
 
 

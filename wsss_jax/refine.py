@@ -7,7 +7,7 @@ Examples:
 
 Maps are .npy files as psa, SC-CAM and OC-CSE ({class: map}) or IRN ({'keys', 'high_res'}) pickle them, of
 which no code is run, or .npz files with `keys` int[K] and `cam` float[K, H, W]. Classes count from 0, values
-are at most 1, sizes those of the pictures; a file of maps belongs to the picture of the same name.
+are at most 1, sizes those of the images; a file of maps belongs to the image of the same name.
 
 Refines by a dense CRF or, given AffinityNet's weights, by a random walk. Writes palette PNGs: 0 background,
 class + 1, with the preset irn also 255 where the label is not clear. The same command again makes only what
@@ -39,8 +39,8 @@ from wsss_jax.refinement.folder import (
     Task,
     is_done,
     pair_files,
+    write_propagated,
     write_result,
-    write_walked,
 )
 from wsss_jax.refinement.jobs import Attempt, Refused
 from wsss_jax.refinement.pseudo import walk_seeds
@@ -91,7 +91,7 @@ def refine_folder(
     max_buckets: int = 4,
     workers: int = 0,
 ) -> None:
-    """Refines the pictures that are not refined yet; see docs/refinement.md.
+    """Refines the images that are not refined yet; see docs/refinement.md.
 
     Raises:
       RunError: the folder holds results of other settings, or maps were refused (when the others are done).
@@ -119,10 +119,10 @@ def walk_folder(
     """Carries the maps along AffinityNet's affinities, with psa's numbers, and writes `<out>/<id>.png`.
 
     Args:
-      pairs: pictures and their maps.
+      pairs: images and their maps.
       out: folder for the masks.
       checkpoint: psa's `res38_aff.pth`, or `checkpoints/affinity` of a run.
-      batch_size: pictures per batch; 0 is 8.
+      batch_size: images per batch; 0 is 8.
       max_buckets: padded sizes.
 
     Raises:
@@ -160,9 +160,9 @@ def walk_folder(
     sound = [image_id for image_id in todo if image_id not in {refused.image_id for refused in unreadable}]
     source: Any = pairs  # only sizes are asked for
     batches = plan_batches(source, sound, plan, mesh.size)
-    walked = walker.walk(variables, batches, load, default_threads())
-    results: Iterable[Sequence[Any]] = itertools.chain([unreadable], walked)
-    write = functools.partial(write_walked, pairs, out, net.network.stride, walk.fixed_threshold)
+    propagated = walker.walk(variables, batches, load, default_threads())
+    results: Iterable[Sequence[Any]] = itertools.chain([unreadable], propagated)
+    write = functools.partial(write_propagated, pairs, out, net.network.stride, walk.fixed_threshold)
     _write_all(pairs, todo, results, write, "random walk")
 
 
@@ -200,12 +200,12 @@ def _provenance(task: Task, settings: CrfSettings) -> dict[str, Any]:
 
 def _sizes(pairs: Pairs) -> Iterator[tuple[int, int]]:
     for image_id in pairs.files:
-        with contextlib.suppress(DataError):  # told when the picture is read
+        with contextlib.suppress(DataError):  # told when the image is read
             yield pairs.size(image_id)
 
 
 def walk_input(pairs: Pairs, alpha: float, stride: int, image_id: str) -> "WalkInput":
-    """A picture and the scores of its cells; DataError if it or its maps cannot be used."""
+    """An image and the scores of its positions; DataError if it or its maps cannot be used."""
     from wsss_jax.refinement.walker import WalkInput
 
     image, maps = pairs.read(image_id)
@@ -247,7 +247,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=STATUS,
     )
     add = parser.add_argument
-    add("--images", required=True, metavar="DIR", help="folder of pictures")
+    add("--images", required=True, metavar="DIR", help="folder of images")
     add("--cams", required=True, metavar="DIR", help="folder of their maps, .npy or .npz")
     add("--out", required=True, metavar="DIR", help="folder for the label maps")
     add("--preset", choices=_TASK_PRESETS, default="psa", help="whose CRF; default: %(default)s")
@@ -261,9 +261,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--affinity", metavar="FILE", help="walk: AffinityNet's weights, or checkpoints/affinity of a run")
     add("--scores", action="store_true", help="psa, cpn: also write .npz files with keys and scores")
     add("--backend", choices=BACKENDS, default="auto", help=_BACKEND_HELP)
-    add(
-        "--batch-size", type=int, default=0, metavar="N", help="pictures per batch; 0: as the devices need it"
-    )
+    add("--batch-size", type=int, default=0, metavar="N", help="images per batch; 0: as the devices need it")
     add("--max-buckets", type=int, default=4, metavar="N", help="padded sizes; default: %(default)s")
     add("--workers", type=int, default=0, metavar="N", help="processes of pydensecrf; 0: one per core")
     kernels = parser.add_argument_group("the CRF, in place of the preset's")

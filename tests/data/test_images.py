@@ -9,7 +9,7 @@ from PIL import EpsImagePlugin, Image
 
 from tests.helpers.voc import write_mask
 from wsss_jax.data import images
-from wsss_jax.data.pictures import upright_rgb
+from wsss_jax.data.user_images import upright_rgb
 from wsss_jax.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)

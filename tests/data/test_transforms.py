@@ -16,7 +16,7 @@ def noise(height, width, seed=0):
 
 
 def coordinates(height, width):
-    """A picture whose pixel (y, x) is (y, x, 255)."""
+    """An image whose pixel (y, x) is (y, x, 255)."""
     y, x = np.mgrid[:height, :width]
     return np.stack([y, x, np.full_like(y, 255)], axis=2).astype(np.uint8)
 

@@ -13,7 +13,7 @@ from wsss_jax.data.voc import CLASSES
 
 
 def published_cams(folder, config, network, image, classes, converted, **settings):
-    """Keys and CAMs [K, H, W] of one picture from a state dict by the golden files' rule, one view at a time.
+    """Keys and CAMs [K, H, W] of one image from a state dict by the golden files' rule, one view at a time.
 
     `config` is one of configs/, `converted` says whether the file goes through the converter first, and
     `settings` are 'section.key' with two underscores for the dot.
@@ -42,7 +42,7 @@ def published_cams(folder, config, network, image, classes, converted, **setting
 
 
 def one_picture(folder, image, classes):
-    """A data set in a folder: one picture of some of VOC's classes."""
+    """A data set in a folder: one image of some of VOC's classes."""
     (folder / "images").mkdir(parents=True)
     Image.fromarray(image).save(folder / "images/picture.png")
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")

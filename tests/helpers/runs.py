@@ -27,7 +27,7 @@ TINY = {
     "loader": {"workers": 0, "threads": 2},
     "log": {"every_steps": 2},
     "report": {"images": 4},
-    "sc_cam": {"rounds": 2, "hand_on": (0, 1)},
+    "sc_cam": {"rounds": 2, "handoff_epochs": (0, 1)},
     "affinity": {"batch_size": 8, "total_epochs": 2, "crop": 32, "radius": 2},
     "walk": {"batch_size": 4},
 }

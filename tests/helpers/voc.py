@@ -1,4 +1,4 @@
-"""A tiny PASCAL VOC devkit with drawn pictures, for tests that need files on disk."""
+"""A tiny PASCAL VOC devkit with drawn images, for tests that need files on disk."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Padded sizes: every picture fits, they are few, and little is padding."""
+"""Padded sizes: every image fits, they are few, and little is padding."""
 
 import pytest
 from hypothesis import given
@@ -55,7 +55,7 @@ def test_landscape_and_portrait_stay_apart():
 
 
 def test_too_large_a_picture():
-    with pytest.raises(ValueError, match=r"no bucket of \[\(8, 8\)\] holds a picture of \(9, 8\)"):
+    with pytest.raises(ValueError, match=r"no bucket of \[\(8, 8\)\] holds an image of \(9, 8\)"):
         smallest_bucket((9, 8), [(8, 8)])
 
 

@@ -12,7 +12,7 @@ from wsss_jax.systems.cam.task import Cam
 
 
 class OnePicture:
-    """A source of the golden picture."""
+    """A source of the golden image."""
 
     name = "golden"
     classes = tuple(str(i) for i in range(20))

@@ -1,4 +1,4 @@
-"""Padded, batched, many-device inference equals the plain network on each picture alone."""
+"""Padded, batched, many-device inference equals the plain network on each image alone."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ SETTINGS = InferenceSettings(scales=(1.0,), flip=False, class_filter="given", ba
 
 
 class Pictures:
-    """A source of noise pictures of odd sizes; everything else is not asked for."""
+    """A source of noise images of odd sizes; everything else is not asked for."""
 
     name = "noise"
     classes = tuple("uvwxyz")
@@ -154,7 +154,7 @@ def test_plan_holds_every_picture_once_biggest_bucket_first():
     [(1, 8, [8, 8, 4, 1, 1]), (2, 8, [8, 8, 4, 2, 2]), (8, 3, [3, 3, 3, 3, 3])],
 )
 def test_batches_of_large_pictures_have_fewer(devices, batch_size, pictures):
-    """A batch has no more pixels than one of the usual size, or one picture per device."""
+    """A batch has no more pixels than one of the usual size, or one image per device."""
     settings = dataclasses.replace(SETTINGS, batch_size=batch_size)
     buckets = [(64, 64), (512, 512), (512, 1024), (2000, 3000), (4000, 6000)]
     assert [settings.pictures(bucket, devices) for bucket in buckets] == pictures
@@ -163,7 +163,7 @@ def test_batches_of_large_pictures_have_fewer(devices, batch_size, pictures):
 
 
 def test_one_large_picture_is_computed_by_itself(every_class, monkeypatch):
-    """Four times the usual area here, as 4000 x 6000 pixels are 90 times that of VOC's pictures."""
+    """Four times the usual area here, as 4000 x 6000 pixels are 90 times that of VOC's images."""
     monkeypatch.setattr(predict_module, "_USUAL_AREA", 48 * 48 // 4)
     settings = dataclasses.replace(SETTINGS, batch_size=4, max_buckets=1)
     found, predictor = predict(narrow_cam(), settings)

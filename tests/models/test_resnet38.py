@@ -20,7 +20,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def published(golden):
-    """The golden pictures' scores and features, by one program: compiling takes most of the time."""
+    """The golden images' scores and features, by one program: compiling takes most of the time."""
     variables, images = golden_variables(), golden["x"].transpose(0, 2, 3, 1)
 
     @jax.jit

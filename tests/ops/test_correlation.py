@@ -12,7 +12,7 @@ from wsss_jax.ops.correlation import correlate, unit_vectors
 
 
 def by_formula(maps, features):
-    """One picture, all pairs at once."""
+    """One image, all pairs at once."""
     h, w, C = maps.shape
     n, f = maps.reshape(-1, C).astype(np.float64), features.reshape(h * w, -1).astype(np.float64)
     f = f / (np.linalg.norm(f, axis=1, keepdims=True) + 1e-5)

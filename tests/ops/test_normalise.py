@@ -1,4 +1,4 @@
-"""Scaling of pictures and maps, by hand."""
+"""Scaling of images and maps, by hand."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Bilinear resizing: values computed by hand with PyTorch's formulas, and pictures in padded arrays."""
+"""Bilinear resizing: values computed by hand with PyTorch's formulas, and images in padded arrays."""
 
 import jax
 import jax.numpy as jnp

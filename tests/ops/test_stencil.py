@@ -17,7 +17,7 @@ from wsss_jax.ops.stencil import (
     half_offsets,
     pairs,
     path_affinities,
-    path_cells,
+    path_positions,
     shifted,
 )
 
@@ -64,7 +64,7 @@ def test_offsets_and_paths_are_irns(radius, name):
     for destination, cells in zip(
         destinations, np.split(golden[f"{name}_path_coords"], ends[:-1]), strict=True
     ):
-        assert sorted(path_cells(destination)) == sorted(map(tuple, cells.tolist()))
+        assert sorted(path_positions(destination)) == sorted(map(tuple, cells.tolist()))
 
 
 def test_offsets_are_in_psas_order():

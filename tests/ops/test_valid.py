@@ -1,4 +1,4 @@
-"""Pictures of different sizes in one array."""
+"""Images of different sizes in one array."""
 
 import jax.numpy as jnp
 import numpy as np

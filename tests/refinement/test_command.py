@@ -14,7 +14,7 @@ SIZE = (24, 30)
 
 @pytest.fixture
 def folders(tmp_path):
-    """Three pictures and psa's dictionaries: two classes, none, and one."""
+    """Three images and psa's dictionaries: two classes, none, and one."""
     for name in ("images/sub", "cams/sub"):
         (tmp_path / name).mkdir(parents=True)
     left = np.zeros(SIZE, np.float32)
@@ -135,7 +135,7 @@ def test_mistakes_take_one_line(folders, capsys, flags, message):
 
 
 def test_maps_without_a_picture(folders, capsys):
-    """Each is refused by itself: a stray file, two pictures of one name, a name that no file can have."""
+    """Each is refused by itself: a stray file, two images of one name, a name that no file can have."""
     for name in ("stray", "sub/two\nlines"):
         (folders / f"cams/{name}.npy").write_bytes((folders / "cams/c.npy").read_bytes())
     Image.fromarray(picture(5, SIZE)).save(folders / "images/sub/two\nlines.png")
@@ -145,7 +145,7 @@ def test_maps_without_a_picture(folders, capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert stop.value.code == 1 and len(lines) == 4
     assert lines[0].startswith("refused: ") and "are both of image 'a'; remove one" in lines[0]
-    assert "stray.npy: there is no picture 'stray' in" in lines[1] and ".tiff" in lines[1]
+    assert "stray.npy: there is no image 'stray' in" in lines[1] and ".tiff" in lines[1]
     assert r"'sub/two\nlines' has a backslash, a control character" in lines[2]
     assert "3 of 5 images were refused, the others are done; the first: " in lines[3]
     assert {p.name for p in (folders / "out").rglob("*.png")} == {"b.png", "c.png"}

@@ -33,7 +33,7 @@ make = functools.cache(fresh)  # its compiled programs serve several tests
 
 
 def solve(program, images, energies, shape=None, seed=0):
-    """Probabilities of pictures in padded arrays, with noise in the padding."""
+    """Probabilities of images in padded arrays, with noise in the padding."""
     sizes = np.array([image.shape[:2] for image in images], np.int32)
     H, W = shape or sizes.max(axis=0)
     rng = np.random.default_rng(seed)
@@ -213,7 +213,7 @@ def test_table_sizes_are_powers_of_two():
 )
 def test_kernels_too_narrow_for_the_lattices_numbers_are_refused(changes, name):
     crf = dataclasses.replace(PSA, **changes)
-    with pytest.raises(ConfigError, match=rf"{name} is too small for pictures of 500x375 pixels"):
+    with pytest.raises(ConfigError, match=rf"{name} is too small for images of 500x375 pixels"):
         make(crf).index(np.zeros((1, 375, 500, 3), np.uint8), np.array([[375, 500]], np.int32))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.evaluation import ThresholdSweep
 from wsss_jax.ops.resize import resize_bilinear
-from wsss_jax.refinement.pseudo import foreground_shares, upsample, walk_seeds
+from wsss_jax.refinement.pseudo import relative_foreground, upsample, walk_seeds
 
 
 def maps(planes, background=False):
@@ -25,7 +25,7 @@ def test_background_is_what_the_best_class_leaves_to_a_power():
 def test_cells_beyond_the_picture_count_nothing_in_any_plane():
     class_ids, seeds = walk_seeds(maps(np.zeros((1, 4, 12))), 16, 8)
     assert class_ids.tolist() == [-1, 0]
-    # 4 of 8 rows, and 4 of 8 columns of the second cell.
+    # 4 of 8 rows, and 4 of 8 columns of the second position.
     np.testing.assert_allclose(seeds[0], [[0.5, 0.25]], rtol=1e-6)
     np.testing.assert_array_equal(seeds[1], 0)
 
@@ -33,7 +33,7 @@ def test_cells_beyond_the_picture_count_nothing_in_any_plane():
 def test_a_picture_without_classes_is_background():
     seeds = walk_seeds(maps(np.zeros((0, 8, 16))), 16, 8)
     np.testing.assert_array_equal(seeds.planes, np.ones((1, 1, 2)))
-    assert not foreground_shares(maps(np.ones((1, 3, 4)), background=True), 1, (3, 4)).labels(0.5).any()
+    assert not relative_foreground(maps(np.ones((1, 3, 4)), background=True), 1, (3, 4)).labels(0.5).any()
 
 
 @settings(max_examples=6, deadline=None)
@@ -48,7 +48,7 @@ def test_enlarging_is_pytorchs(h, w, stride, seed):
 
 def test_half_a_share_is_where_a_class_beats_the_background():
     planes = np.array([[[0.2, 0.4, 0.0]], [[0.3, 0.3, 0.0]], [[0.1, 0.35, 0.0]]], np.float32)
-    shares = foreground_shares(ClassMaps(np.array([-1, 4, 7], np.int32), planes), 1, (1, 3))
+    shares = relative_foreground(ClassMaps(np.array([-1, 4, 7], np.int32), planes), 1, (1, 3))
     np.testing.assert_allclose(shares.planes[:, 0, 0], [0.6, 0.2], rtol=1e-6)
     np.testing.assert_array_equal(shares.planes[:, 0, 2], 0)
     np.testing.assert_array_equal(shares.labels(0.5), [[5, 0, 0]])

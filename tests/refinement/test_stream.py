@@ -1,4 +1,4 @@
-"""Lists of pictures: every one gets its own result, whatever it shares a batch with."""
+"""Lists of images: every one gets its own result, whatever it shares a batch with."""
 
 import functools
 

@@ -123,22 +123,22 @@ def test_pictures_in_padded_batches_are_walked_as_alone(method):
     walk = WalkSettings(beta=2, logt=5, method=method)
 
     @jax.jit
-    def walked(features, sizes, scores):
+    def propagated(features, sizes, scores):
         return psa_walk(scores, psa_affinities(features, sizes, 4), 4, walk)
 
-    together = walked(features, sizes, scores)
+    together = propagated(features, sizes, scores)
     for i, (h, w) in enumerate(sizes):
-        alone = walked(features[i : i + 1, :h, :w], sizes[i : i + 1], scores[i : i + 1, :, :h, :w])
+        alone = propagated(features[i : i + 1, :h, :w], sizes[i : i + 1], scores[i : i + 1, :, :h, :w])
         assert relative(together[i, :, :h, :w], alone[0]) < 1e-5
 
 
 def test_a_cell_without_pairs_keeps_its_scores():
-    """psa's grid has no pairs for the corners, nor any at all in pictures narrower than 9 cells."""
+    """psa's grid has no pairs for the corners, nor any at all in images narrower than 9 positions."""
     features, sizes = jnp.ones((1, 9, 8, 2)), jnp.array([[9, 8]])
     scores = jnp.arange(72.0).reshape(1, 1, 9, 8)
     walk = WalkSettings(beta=8, logt=8)
-    walked = jax.jit(lambda f: psa_walk(scores, psa_affinities(f, sizes, 5), 5, walk))(features)
-    np.testing.assert_allclose(walked, scores, rtol=1e-4)
+    propagated = jax.jit(lambda f: psa_walk(scores, psa_affinities(f, sizes, 5), 5, walk))(features)
+    np.testing.assert_allclose(propagated, scores, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

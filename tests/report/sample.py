@@ -39,7 +39,7 @@ def provenance(**changes):
 
 
 def picture(rng, height, width):
-    """Random picture, a mask with two classes and void, and smooth scores that follow it roughly."""
+    """Random image, a mask with two classes and void, and smooth scores that follow it roughly."""
     mask = np.zeros((height, width), np.uint8)
     mask[height // 4 : height // 2] = 1
     mask[height // 2 :, width // 2 :] = 3
@@ -82,7 +82,7 @@ def make_report(**changes):
         "classes": CLASSES,
         "results": results,
         "gallery": items,
-        "gallery_note": "3 of 3 pictures.",
+        "gallery_note": "3 of 3 images.",
         "training": [Series(name="loss", x=[0, 10, 20, 30], y=[1.0, 0.5, float("nan"), 0.25])],
     }
     return ReportData(**(values | changes))
@@ -105,12 +105,12 @@ def make_stages_report():
         items.append(dataclasses.replace(item, labels={"CRF, alpha 4": labels, PSEUDO: labels}))
     crf = summarise_labels(confusion, provenance=provenance(stage="eval_crf", crf="alpha 4"))
     other = {**report.results[0].metrics, "split": "val", "oracle": {"threshold": 0.4}}
-    walked = summarise(shares, 0.5, provenance=provenance(stage="eval_pseudo"), threshold_from=other)
+    propagated = summarise(shares, 0.5, provenance=provenance(stage="eval_pseudo"), threshold_from=other)
     stages = [
         *report.results,
         Result(name="CRF, alpha 4", metrics=crf),
         Result(name="CRF, alpha 24", metrics=crf),
-        Result(name=PSEUDO, metrics=walked, threshold="share against background"),
+        Result(name=PSEUDO, metrics=propagated, threshold="score relative to background"),
     ]
     return dataclasses.replace(
         report,

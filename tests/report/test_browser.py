@@ -209,8 +209,8 @@ def test_pictures_grow_on_a_click_and_on_enter(driver, report, tmp_path, width):
         return driver.execute_script(
             """
             const dialog = document.getElementById("larger");
-            const picture = dialog.querySelector("figure > :first-child");
-            return [dialog.open, picture && picture.getBoundingClientRect().width, dialog.textContent];
+            const image = dialog.querySelector("figure > :first-child");
+            return [dialog.open, image && image.getBoundingClientRect().width, dialog.textContent];
             """
         )
 
@@ -227,7 +227,7 @@ def test_pictures_grow_on_a_click_and_on_enter(driver, report, tmp_path, width):
     driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", photo)
     photo.click()
     is_open, larger, text = shown()
-    assert is_open and larger > 1.5 * photo.size["width"] and "c3 – input – picture" in text
+    assert is_open and larger > 1.5 * photo.size["width"] and "c3 – input – image" in text
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
     driver.find_element("css selector", "#larger button").click()
     assert shown()[0] is False

@@ -215,9 +215,9 @@ def test_the_gallery_is_sorted_at_first_by_the_result_that_is_asked_for():
 
 
 def test_warnings_stand_above_the_scores():
-    page = Page(render(make_report(warnings=["3 of <3> pictures", "more"])))
+    page = Page(render(make_report(warnings=["3 of <3> images", "more"])))
     assert len(page.all("p", "warning")) == 2
-    places = [page.texts.index(text) for text in ("Scores", "3 of <3> pictures", "more", "fixed")]
+    places = [page.texts.index(text) for text in ("Scores", "3 of <3> images", "more", "fixed")]
     assert places == sorted(places)
     assert not Page(render(make_report())).all("p", "warning")
 
@@ -257,8 +257,8 @@ def test_every_stage_has_a_row_with_what_was_measured():
         "eval_pseudo, train",
         f"{fixed['miou']:.2f}",
         f"{chosen['miou']:.2f}",
-        "share against background 0.5, fixed",
-        "share against background 0.4, chosen on val",
+        "score relative to background 0.5, fixed",
+        "score relative to background 0.4, chosen on val",
         f"{oracle['miou']:.2f} at {oracle['threshold']:g}",
         "3",
     ]
@@ -270,7 +270,7 @@ def test_only_background_scores_share_the_plot():
     page = Page(render(report))
     assert [attrs["data-line"] for attrs in page.all("li") if "data-line" in attrs] == ["0", "1"]
     assert script_data(page)["thresholds"] == list(THRESHOLDS)
-    assert "at share against background 0.5, fixed beforehand" in page.texts
+    assert "at score relative to background 0.5, fixed beforehand" in page.texts
 
 
 def test_terms_of_the_loss_have_a_plot_each():
@@ -370,7 +370,7 @@ def test_unusable_gallery_items_are_refused():
         values = {"image_id": "a1", "image": image, "mask": None, "cams": {}} | changes
         return GalleryItem(**values)
 
-    with pytest.raises(ValueError, match="picture 'a1' is float32"):
+    with pytest.raises(ValueError, match="image 'a1' is float32"):
         item(image=image.astype(np.float32))
     with pytest.raises(ValueError, match="mask of 'a1'"):
         item(mask=np.zeros((3, 2), np.uint8))

@@ -24,13 +24,13 @@ from wsss_jax.training.initial import variable_shapes
 
 @pytest.fixture
 def voc(tmp_path):
-    """A devkit with pictures 1 to 6 in `train`, 7 and 8 in `val`, 9 to 14 with SBD's masks only."""
+    """A devkit with images 1 to 6 in `train`, 7 and 8 in `val`, 9 to 14 with SBD's masks only."""
     return make_voc(tmp_path, num_train=6, num_val=2, num_aug=6)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pictures of one's own, without masks."""
+    """Three images of one's own, without masks."""
     root = tmp_path / "data"
     (root / "images").mkdir(parents=True)
     for i in range(3):
@@ -89,7 +89,7 @@ def test_splits_that_runs_within_the_run_read(voc, tmp_path):
 
 def damage_pictures(voc, numbers):
     for i in numbers:
-        (voc / f"JPEGImages/2007_{i:06d}.jpg").write_bytes(b"no picture")
+        (voc / f"JPEGImages/2007_{i:06d}.jpg").write_bytes(b"no image")
 
 
 def remove_mask(voc, image_id):

@@ -22,7 +22,7 @@ def files(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One run of cse on drawn pictures, with the classifier it needs; tests must leave it as it is."""
+    """One run of cse on drawn images, with the classifier it needs; tests must leave it as it is."""
     folder = tmp_path_factory.mktemp("run")
     config = tiny("cse_shapes", eval__every_epochs=1)
     run_stages_of(config, folder, None)

@@ -1,4 +1,4 @@
-"""Stages `crf` and `eval_crf` on drawn pictures."""
+"""Stages `crf` and `eval_crf` on drawn images."""
 
 import json
 import re

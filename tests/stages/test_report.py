@@ -182,7 +182,7 @@ def test_scored_pictures_that_were_trained_on_are_told_of(run, tmp_path):
     assert warnings(run) == []
     path = run.layout.metrics("eval_pseudo", "val")
     masks = read_json(path, "") | {"trained_on": {"AffinityNet": {"split": "val", "list_sha256": "e" * 64}}}
-    told = "AffinityNet was trained on the CAMs of the very pictures that are scored."
+    told = "AffinityNet was trained on the CAMs of the very images that are scored."
     for scored, wanted in (("e" * 64, [told]), ("f" * 64, [])):
         write_json(path, {**masks, "list_sha256": scored})
         assert warnings(run) == wanted
@@ -193,7 +193,7 @@ def test_scored_pictures_that_were_trained_on_are_told_of(run, tmp_path):
     score_cams(overlapping, overlapping.layout, "cse", 0.3)
     (told,) = warnings(overlapping)
     assert told.startswith(
-        f"4 of the 10 scored pictures (val) were trained on ({both}), with their image-level"
+        f"4 of the 10 scored images (val) were trained on ({both}), with their image-level"
     )
 
 

@@ -2,7 +2,7 @@
 
 A figure lives in its own frame: x to the right, y down, everything inside [-1, 1]. Predicates and patterns
 take two float32 arrays of such coordinates and answer point by point, so that the same geometry gives the
-picture and the mask. The head (a fifth to a quarter of the area) carries a saturated pattern that no other
+image and the mask. The head (a fifth to a quarter of the area) carries a saturated pattern that no other
 figure has. The body carries a tint and a texture of its own too, but faintly.
 """
 

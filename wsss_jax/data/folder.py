@@ -1,4 +1,4 @@
-"""A plain folder of one's own pictures.
+"""A plain folder of one's own images.
 
 Layout below the root:
 
@@ -35,7 +35,7 @@ MAX_CLASSES = 254
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """The pictures, labels and masks below `root`, laid out as this module's docstring says.
+    """The images, labels and masks below `root`, laid out as this module's docstring says.
 
     Everything is read when first asked for: `labels.csv` and `masks/` are needed only by what uses them.
     """
@@ -72,7 +72,7 @@ class Folder:
         return images.header_size(self._image_path(image_id), image_id)
 
     def image(self, image_id: str) -> np.ndarray:
-        """Returns the picture, uint8[H, W, 3], RGB."""
+        """Returns the image, uint8[H, W, 3], RGB."""
         return images.decode_image(self._image_path(image_id), image_id)
 
     def labels(self, image_id: str) -> np.ndarray:

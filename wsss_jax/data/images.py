@@ -1,7 +1,7 @@
-"""Reading pictures and masks from image files, with errors that name the image and the file.
+"""Reading images and masks from image files, with errors that name the image and the file.
 
 The EXIF orientation tag is deliberately not applied: the published systems decode the pixels as they are
-stored, and masks are drawn in that orientation. Turning only the picture would move it away from its mask.
+stored, and masks are drawn in that orientation. Turning only the image would move it away from its mask.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from PIL import Image
 from wsss_jax.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Of the pictures that are looked for in folders."""
+"""Of the images that are looked for in folders."""
 
 # Of all that Pillow reads, which by an EPS file starts Ghostscript, whatever the file is called.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -39,13 +39,13 @@ _DECODE_ERRORS = (
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Opens a JPEG, PNG, WebP, BMP, GIF or TIFF file, of several pictures in it the first; others are not
+    """Opens a JPEG, PNG, WebP, BMP, GIF or TIFF file, of several images in it the first; others are not
     read. Raises what Pillow raises."""
     return Image.open(path, formats=_FORMATS)
 
 
 def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
-    """Returns the picture in a file as uint8[H, W, 3], RGB, in the stored orientation.
+    """Returns the image in a file as uint8[H, W, 3], RGB, in the stored orientation.
 
     Grayscale, palette, CMYK and bilevel files are converted; an alpha channel is dropped, and of 16-bit
     samples the high byte is kept.
@@ -53,14 +53,14 @@ def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
     Raises:
         DataError: the file is missing, truncated, damaged, no image, too large, or holds float samples.
     """
-    with _reading(path, image_id, "image"), open_image(path) as picture:
-        picture.load()
-        if picture.mode in _SIXTEEN_BIT:
-            high = np.clip(np.asarray(picture), 0, 65535).astype(np.uint16) >> 8
+    with _reading(path, image_id, "image"), open_image(path) as image:
+        image.load()
+        if image.mode in _SIXTEEN_BIT:
+            high = np.clip(np.asarray(image), 0, 65535).astype(np.uint16) >> 8
             return np.repeat(high.astype(np.uint8)[:, :, None], 3, axis=2)
-        picture.info.pop("transparency", None)  # dropped; Pillow would warn
-        if picture.mode != "F":
-            return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        image.info.pop("transparency", None)  # dropped; Pillow would warn
+        if image.mode != "F":
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     raise DataError(
         f"image {image_id!r}: {os.fspath(path)} holds 32-bit float samples, whose range is unknown; "
         "convert it to 8 bits a channel"
@@ -69,8 +69,8 @@ def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
 
 def header_size(path: str | os.PathLike[str], image_id: str) -> tuple[int, int]:
     """Returns (H, W) of an image file in pixels; only the header is read."""
-    with _reading(path, image_id, "image"), open_image(path) as picture:
-        return picture.height, picture.width
+    with _reading(path, image_id, "image"), open_image(path) as image:
+        return image.height, image.width
 
 
 def read_mask(
@@ -87,10 +87,10 @@ def read_mask(
     Raises:
         DataError: the file is unreadable, colour-coded, of another size, or has an index beyond the classes.
     """
-    with _reading(path, image_id, "mask"), open_image(path) as picture:
+    with _reading(path, image_id, "mask"), open_image(path) as image:
         _verify(path)
-        picture.load()
-        mode, pixels = picture.mode, np.asarray(picture)
+        image.load()
+        mode, pixels = image.mode, np.asarray(image)
     if mode not in _INDEX_MODES:
         raise DataError(f"mask of {image_id!r}: {os.fspath(path)} {_why_not_indices(mode, pixels)}")
     mask = pixels.astype(np.uint8)
@@ -107,8 +107,8 @@ def read_mask(
 
 def _verify(path: str | os.PathLike[str]) -> None:
     """Compares a PNG's checksums, which decoding does not: one flipped bit can be another class."""
-    with open_image(path) as picture:
-        picture.verify()
+    with open_image(path) as image:
+        image.verify()
 
 
 @functools.cache
@@ -136,10 +136,10 @@ def palette_png(labels: np.ndarray) -> bytes:
     """
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise ValueError(f"a label map is uint8[H, W], not {labels.dtype}{list(labels.shape)}")
-    picture = Image.fromarray(labels)
-    picture.putpalette(voc_palette().tobytes())  # makes it a picture of mode P; the pixels stay
+    image = Image.fromarray(labels)
+    image.putpalette(voc_palette().tobytes())  # makes it an image of mode P; the pixels stay
     content = io.BytesIO()
-    picture.save(content, "PNG")
+    image.save(content, "PNG")
     return content.getvalue()
 
 
@@ -183,7 +183,7 @@ def _why_wrong_size(mask: tuple[int, ...], image: tuple[int, int]) -> str:
     """Returns the rest of a message about a mask whose (H, W) differs from its image's."""
     message = f"is {mask[1]}x{mask[0]} pixels, but its image is {image[1]}x{image[0]} (width x height)"
     if mask == image[::-1]:
-        return f"{message}; the picture may carry an EXIF orientation, which is not applied: turn its pixels"
+        return f"{message}; the image may carry an EXIF orientation, which is not applied: turn its pixels"
     return f"{message}; masks must have the size of their images"
 
 

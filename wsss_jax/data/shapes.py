@@ -2,8 +2,8 @@
 
 It has the trouble that weak supervision has with photographs: one part of an object (its head) tells the
 class far better than the rest, so a classifier's activation map is strongest there, while a method that looks
-on after erasing what is already explained finds more of the body. As in photographs, the telling part is not
-always in view: some objects are turned away and show no head. Pictures and masks depend on the seed, the
+on after erasing what is already explained finds more of the body. As in photographs, the discriminative part
+is not always in view: some objects are turned away and show no head. Images and masks depend on the seed, the
 image size, the split and the index only.
 """
 
@@ -91,7 +91,7 @@ class Drawn:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """The geometry of one picture.
+    """The geometry of one image.
 
     Attributes:
         objects: from back to front.
@@ -150,7 +150,7 @@ class Shapes:
         return _draw_size(_geometry_rng(self._key(image_id)), self.image_size)
 
     def image(self, image_id: str) -> NDArray[np.uint8]:
-        """The picture, uint8[H, W, 3] RGB."""
+        """The image, uint8[H, W, 3] RGB."""
         scene = self._scene(image_id)
         rng = np.random.default_rng(np.random.SeedSequence(self._key(image_id), spawn_key=(1,)))
         canvas = _background(rng, *scene.owner.shape)
@@ -194,7 +194,7 @@ class Shapes:
         return self.seed, split, index
 
 
-@functools.lru_cache(maxsize=32)  # image, labels and mask of one picture are asked for one after the other
+@functools.lru_cache(maxsize=32)  # image, labels and mask of one image are asked for one after the other
 def _scene(key: tuple[int, ...], image_size: int) -> Scene:
     rng = _geometry_rng(key)
     size = _draw_size(rng, image_size)
@@ -236,7 +236,7 @@ def _shrink(values: NDArray) -> Floats:
 
 
 def _random_pose(rng: np.random.Generator, scale: float, size: tuple[int, int], others: list[Drawn]) -> Pose:
-    """A pose inside the picture; of a few places the one that is farthest from the objects already there."""
+    """A pose inside the image; of a few places the one that is farthest from the objects already there."""
     radius, stretch = scale * rng.uniform(*SIZE_RANGE), math.exp(rng.uniform(-0.2, 0.2))
     half = (min(radius / stretch, 0.38 * size[0]), min(radius * stretch, 0.38 * size[1]))
     pose = Pose((0, 0), half, rng.uniform(-0.5, 0.5), bool(rng.random() < 0.5))

@@ -45,10 +45,10 @@ class Source(Protocol):
         """Returns (H, W) in pixels, read from the file's header without decoding the pixels."""
 
     def image(self, image_id: str) -> np.ndarray:
-        """Returns the picture, uint8[H, W, 3], RGB."""
+        """Returns the image, uint8[H, W, 3], RGB."""
 
     def labels(self, image_id: str) -> np.ndarray:
-        """Returns float32[C]: 1 for each class in the picture, else 0. A picture may show none of them."""
+        """Returns float32[C]: 1 for each class in the image, else 0. An image may show none of them."""
 
     def has_mask(self, image_id: str) -> bool:
         """Whether `mask` finds a file, without decoding it."""

@@ -1,9 +1,9 @@
-"""Augmentation of training pictures and rescaling for multi-scale inference, as the published systems do it.
+"""Augmentation of training images and rescaling for multi-scale inference, as the published systems do it.
 
 Every random transform is a function of (image, rng) alone, so that a sample depends on its seed and on
 nothing else. The order is that of the psa family of code (Ahn and Kwak, CVPR 2018): resize, flip, colour
 jitter, crop. There the normalisation comes before the crop, so that the crop's empty border is zero *after*
-it; here the crop stays uint8 and tells where the picture lies, and whoever normalises zeroes the rest.
+it; here the crop stays uint8 and tells where the image lies, and whoever normalises zeroes the rest.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance
 from wsss_jax.errors import ConfigError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Of RGB in 0..1, over ImageNet's training pictures."""
+"""Of RGB in 0..1, over ImageNet's training images."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _BICUBIC = Image.Resampling.BICUBIC
@@ -42,12 +42,12 @@ class ColorJitter:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a picture becomes a training crop.
+    """How an image becomes a training crop.
 
     Attributes:
         crop: side of the square crop in pixels.
         resize_long: inclusive range in pixels of the long side after resizing, or None to keep the size.
-        flip: whether to mirror half of the pictures.
+        flip: whether to mirror half of the images.
         jitter: the colour jitter, or None for none.
     """
 
@@ -104,7 +104,7 @@ def random_resize_long(image: np.ndarray, rng: np.random.Generator, bounds: tupl
 
 
 def rescale(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resizes a picture for one scale of multi-scale inference.
+    """Resizes an image for one scale of multi-scale inference.
 
     Args:
         image: uint8[H, W, 3].
@@ -121,13 +121,13 @@ def rescale(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirrors the picture left to right with probability one half."""
+    """Mirrors the image left to right with probability one half."""
     return image[:, ::-1] if rng.random() < 0.5 else image
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Where a square crop meets a picture; along each axis (start in the crop, start in the picture, extent).
+    """Where a square crop meets an image; along each axis (start in the crop, start in the image, extent).
 
     Attributes:
         crop: side of the crop in pixels.
@@ -141,27 +141,27 @@ class Window:
 
     @property
     def box(self) -> np.ndarray:
-        """int32[4] (top, bottom, left, right) with exclusive ends, of the picture inside the crop."""
+        """int32[4] (top, bottom, left, right) with exclusive ends, of the image inside the crop."""
         (top, _, height), (left, _, width) = self.rows, self.columns
         return np.array([top, top + height, left, left + width], np.int32)
 
-    def cut(self, picture: np.ndarray) -> np.ndarray:
-        """Returns the crop [crop, crop, ...] of a picture [H, W, ...], zero where there is no picture."""
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """Returns the crop [crop, crop, ...] of an image [H, W, ...], zero where there is no image."""
         (top, row, height), (left, column, width) = self.rows, self.columns
-        container = np.zeros((self.crop, self.crop, *picture.shape[2:]), picture.dtype)
-        part = picture[row : row + height, column : column + width]
+        container = np.zeros((self.crop, self.crop, *image.shape[2:]), image.dtype)
+        part = image[row : row + height, column : column + width]
         container[top : top + height, left : left + width] = part
         return container
 
 
 def random_window(size: tuple[int, int], rng: np.random.Generator, crop: int) -> Window:
-    """Draws a square window of a picture, or, where the picture is smaller, a place for it in the crop.
+    """Draws a square window of an image, or, where the image is smaller, a place for it in the crop.
 
     The two axes are independent: along an axis of length n, a window start uniform in [0, n - crop] if
-    n > crop, else a place of the picture uniform in [0, crop - n].
+    n > crop, else a place of the image uniform in [0, crop - n].
 
     Args:
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
         rng: two integers are drawn from it.
         crop: side of the window in pixels.
     """
@@ -173,8 +173,8 @@ def random_crop(image: np.ndarray, rng: np.random.Generator, crop: int) -> tuple
     """Cuts a square window of uint8[H, W, 3] at random, see `random_window`.
 
     Returns:
-        The crop, uint8[crop, crop, 3], zero where there is no picture; and the box, int32[4] (top, bottom,
-        left, right) with exclusive ends, of the picture inside the crop.
+        The crop, uint8[crop, crop, 3], zero where there is no image; and the box, int32[4] (top, bottom,
+        left, right) with exclusive ends, of the image inside the crop.
     """
     window = random_window((image.shape[0], image.shape[1]), rng, crop)
     return window.cut(image), window.box
@@ -201,38 +201,38 @@ def color_jitter(image: np.ndarray, rng: np.random.Generator, jitter: ColorJitte
     )
     order = rng.permutation(len(steps))
     factors = [centre + spread * rng.uniform(-1, 1) for _, centre, spread in steps]
-    picture = Image.fromarray(np.ascontiguousarray(image))
+    pil = Image.fromarray(np.ascontiguousarray(image))
     for step in order:
         adjust, _, spread = steps[step]
         if spread:  # not even the rounding of the way through HSV where nothing is to change
-            picture = adjust(picture, factors[step])
-    return np.asarray(picture)
+            pil = adjust(pil, factors[step])
+    return np.asarray(pil)
 
 
-def adjust_brightness(picture: Image.Image, factor: float) -> Image.Image:
+def adjust_brightness(image: Image.Image, factor: float) -> Image.Image:
     """Multiplies by the factor, clipped to [0, 255]."""
-    return ImageEnhance.Brightness(picture).enhance(factor)
+    return ImageEnhance.Brightness(image).enhance(factor)
 
 
-def adjust_contrast(picture: Image.Image, factor: float) -> Image.Image:
-    """Stretches by the factor around the mean gray of the whole picture."""
-    return ImageEnhance.Contrast(picture).enhance(factor)
+def adjust_contrast(image: Image.Image, factor: float) -> Image.Image:
+    """Stretches by the factor around the mean gray of the whole image."""
+    return ImageEnhance.Contrast(image).enhance(factor)
 
 
-def adjust_saturation(picture: Image.Image, factor: float) -> Image.Image:
+def adjust_saturation(image: Image.Image, factor: float) -> Image.Image:
     """Stretches by the factor around each pixel's own gray."""
-    return ImageEnhance.Color(picture).enhance(factor)
+    return ImageEnhance.Color(image).enhance(factor)
 
 
-def adjust_hue(picture: Image.Image, shift: float) -> Image.Image:
+def adjust_hue(image: Image.Image, shift: float) -> Image.Image:
     """Turns the hue by `shift` of a full turn, cut to 1/255, in PIL's HSV of 8 bits a channel."""
-    hue, saturation, value = picture.convert("HSV").split()
+    hue, saturation, value = image.convert("HSV").split()
     turned = np.asarray(hue) + np.int32(shift * 255).astype(np.uint8)  # wraps around, as hues do
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
 
 
 def _place(length: int, crop: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Returns (start in the crop, start in the picture, extent) along one axis."""
+    """Returns (start in the crop, start in the image, extent) along one axis."""
     offset = int(rng.integers(abs(length - crop), endpoint=True))
     return (0, offset, crop) if length > crop else (offset, 0, length)
 

@@ -61,7 +61,7 @@ class Voc:
         return images.header_size(self._path("JPEGImages", image_id, ".jpg"), image_id)
 
     def image(self, image_id: str) -> np.ndarray:
-        """Returns the picture, uint8[H, W, 3], RGB."""
+        """Returns the image, uint8[H, W, 3], RGB."""
         return images.decode_image(self._path("JPEGImages", image_id, ".jpg"), image_id)
 
     def labels(self, image_id: str) -> np.ndarray:

@@ -196,7 +196,7 @@ def _points_text(metrics: Mapping[str, Any]) -> str:
     fixed, oracle, chosen = metrics["fixed"], metrics["oracle"], metrics["chosen"]
     if fixed["threshold"] is None:
         return f"{fixed['miou']:.2f}"
-    # A pseudo mask's threshold is a class's share against background; see `refine.pseudo.foreground_shares`.
+    # A pseudo mask's threshold is a class's score relative to background; see `refinement.pseudo`.
     score = "share" if metrics["stage"] == "eval_pseudo" else "background score"
     text = f"{fixed['miou']:.2f} at {score} {fixed['threshold']:g} (fixed)"
     if chosen is not None:

@@ -1,4 +1,4 @@
-"""A few padded sizes for pictures of hundreds of sizes, since every array shape is a program to compile."""
+"""A few padded sizes for images of hundreds of sizes, since every array shape is a program to compile."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ _MOST = 300  # rounded sizes, for all their pairs are compared, again and again
 
 
 def plan_buckets(sizes: Iterable[Size], max_buckets: int) -> list[Size]:
-    """Chooses at most `max_buckets` sizes such that every picture fits into one, and little area is padding.
+    """Chooses at most `max_buckets` sizes such that every image fits into one, and little area is padding.
 
     Greedy: from all the rounded sizes, the two whose merging pads least become one, until few enough are
     left. The rounding is the finest that leaves few enough to begin with: to multiples of 8, or more for
@@ -32,10 +32,10 @@ def plan_buckets(sizes: Iterable[Size], max_buckets: int) -> list[Size]:
 
 
 def smallest_bucket(size: Size, buckets: Sequence[Size]) -> Size:
-    """The bucket of least area that holds a picture; ValueError if there is none."""
+    """The bucket of least area that holds an image; ValueError if there is none."""
     fitting = [b for b in buckets if b[0] >= size[0] and b[1] >= size[1]]
     if not fitting:
-        raise ValueError(f"no bucket of {list(buckets)} holds a picture of {size}")
+        raise ValueError(f"no bucket of {list(buckets)} holds an image of {size}")
     return min(fitting, key=lambda b: (b[0] * b[1], b))
 
 

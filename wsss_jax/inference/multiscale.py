@@ -1,4 +1,4 @@
-"""The compiled part of CAM inference: all scales and flips of a batch of padded pictures in one program."""
+"""The compiled part of CAM inference: all scales and flips of a batch of padded images in one program."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,10 +14,10 @@ from wsss_jax.task import CamRule, Variables
 
 
 class PaddedBatch(NamedTuple):
-    """B pictures at S scales, each inside an array of its bucket's size."""
+    """B images at S scales, each inside an array of its bucket's size."""
 
     images: tuple[jax.Array, ...]  # S of uint8[B, Hs, Ws, 3]
-    sizes: tuple[jax.Array, ...]  # S of int32[B, 2], height and width of each picture at that scale
+    sizes: tuple[jax.Array, ...]  # S of int32[B, 2], height and width of each image at that scale
     original: jax.Array  # int32[B, 2], height and width of the maps wanted
     classes: jax.Array  # int32[B, K], the classes whose maps are wanted; -1 is a map of zeros
 
@@ -30,9 +30,9 @@ class Cams(NamedTuple):
 
 
 class CamProgram:
-    """Multi-scale, flipped inference of a method, exact inside each picture; one compilation per bucket.
+    """Multi-scale, flipped inference of a method, exact inside each image; one compilation per bucket.
 
-    For each scale and flip: the network's maps at its stride, resized to the picture's original size,
+    For each scale and flip: the network's maps at its stride, resized to the image's original size,
     activated; their sum is normalised per class.
     """
 
@@ -70,7 +70,7 @@ class CamProgram:
         batch: PaddedBatch,
         shape: tuple[int, int],
     ) -> Scores:
-        """Sum of the maps of each picture and its mirror image, and mean of their logits."""
+        """Sum of the maps of each image and its mirror image, and mean of their logits."""
         views = self._views(images, sizes)
         if not self._flip:
             maps, logits = self._method.cam(variables, views, sizes)
@@ -84,7 +84,7 @@ class CamProgram:
         return Scores(total, logits.reshape(2, *sizes.shape[:1], -1).mean(0))
 
     def _views(self, images: jax.Array, sizes: jax.Array) -> jax.Array:
-        """What the network sees of one scale: the prepared pictures, and after them their mirror images.
+        """What the network sees of one scale: the prepared images, and after them their mirror images.
 
         Both are one batch, so that half as many convolutions must be compiled.
         """

@@ -19,7 +19,7 @@ from wsss_jax.inference.multiscale import CamProgram, Cams, PaddedBatch
 from wsss_jax.task import CamRule, Variables
 
 Item = TypeVar("Item")
-_USUAL_AREA = 512 * 512  # pixels; batches of larger pictures have fewer of them, for memory's sake
+_USUAL_AREA = 512 * 512  # pixels; batches of larger images have fewer of them, for memory's sake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class InferenceSettings:
     scales: tuple[float, ...]
     flip: bool
     class_filter: str  # 'given' image-level labels | 'predicted': positive logits, or the best one | 'all'
-    batch_size: int  # pictures per batch on this host; fewer of large pictures
+    batch_size: int  # images per batch on this host; fewer of large images
     max_buckets: int
     workers: int = 0
     threads: int | None = None
@@ -42,15 +42,15 @@ class InferenceSettings:
                 f"max_buckets {self.max_buckets}, batch_size {self.batch_size}: must be at least 1"
             )
 
-    def pictures(self, bucket: Size, devices: int) -> int:
-        """How many pictures of a bucket a batch has: as many pixels as the batch size of usual ones, or one
-        picture per device."""
+    def images(self, bucket: Size, devices: int) -> int:
+        """How many images of a bucket a batch has: as many pixels as the batch size of usual ones, or one
+        image per device."""
         fitting = self.batch_size * _USUAL_AREA // (bucket[0] * bucket[1])
         return min(self.batch_size, max(fitting, devices))
 
     def rows(self, bucket: Size, devices: int) -> int:
         """The same, rounded up to a multiple of the devices."""
-        return -(-self.pictures(bucket, devices) // devices) * devices
+        return -(-self.images(bucket, devices) // devices) * devices
 
 
 class Prediction(NamedTuple):
@@ -62,7 +62,7 @@ class Prediction(NamedTuple):
 
 
 class PlannedBatch(NamedTuple):
-    """Pictures that share a bucket."""
+    """Images that share a bucket."""
 
     bucket: Size
     image_ids: tuple[str, ...]
@@ -85,7 +85,7 @@ def plan_batches(
     return [
         PlannedBatch(bucket, tuple(chunk))
         for bucket, ids in members.items()
-        for chunk in _chunks(ids, settings.pictures(bucket, devices))
+        for chunk in _chunks(ids, settings.images(bucket, devices))
     ]
 
 
@@ -108,7 +108,7 @@ class Predictor:
 
         Args:
           variables: of all networks.
-          source: reads the pictures.
+          source: reads the images.
           batches: from `plan_batches`, possibly fewer.
           classes: the classes of each image for class_filter 'given'.
         """
@@ -143,10 +143,10 @@ def padded_batches(
     devices: int,
     classes: Mapping[str, Sequence[int]] | None = None,
 ) -> Iterator[tuple[PlannedBatch, PaddedBatch]]:
-    """Reads, rescales and pads the pictures of each batch, working ahead of the consumer.
+    """Reads, rescales and pads the images of each batch, working ahead of the consumer.
 
     Args:
-      source: reads the pictures.
+      source: reads the images.
       batches: from `plan_batches`, possibly fewer.
       settings: scales, rows, and how to work ahead.
       devices: that share a batch.
@@ -156,9 +156,9 @@ def padded_batches(
     width = len(every) if classes is None else max((len(c) for c in classes.values()), default=1)
     load = functools.partial(load_scaled, source, settings.scales)
     flat = [image_id for batch in batches for image_id in batch.image_ids]
-    pictures = map_ordered(load, flat, workers=settings.workers, threads=settings.threads)
+    images = map_ordered(load, flat, workers=settings.workers, threads=settings.threads)
     for batch in batches:
-        views = list(itertools.islice(pictures, len(batch.image_ids)))
+        views = list(itertools.islice(images, len(batch.image_ids)))
         wanted = [every if classes is None else classes[i] for i in batch.image_ids]
         rows = settings.rows(batch.bucket, devices)
         yield batch, pad(views, wanted, batch.bucket, settings.scales, rows, max(width, 1))
@@ -175,7 +175,7 @@ def one_behind(started: Iterable[Item]) -> Iterator[Item]:
 
 
 def load_scaled(source: Source, scales: Sequence[float], image_id: str) -> list[np.ndarray]:
-    """Reads a picture and resizes it to every scale: uint8[round(H * s), round(W * s), 3] each.
+    """Reads an image and resizes it to every scale: uint8[round(H * s), round(W * s), 3] each.
 
     The original comes last, for its size.
     """
@@ -191,20 +191,20 @@ def pad(
     rows: int,
     width: int,
 ) -> PaddedBatch:
-    """Puts pictures into arrays of their bucket's size; missing rows are black pictures without classes."""
+    """Puts images into arrays of their bucket's size; missing rows are black images without classes."""
     images, sizes = [], []
     for s, scale in enumerate(scales):
         array = np.zeros((rows, *scaled(bucket, scale), 3), np.uint8)
         size = np.ones((rows, 2), np.int32)
-        for i, picture in enumerate(views):
-            h, w = size[i] = picture[s].shape[:2]
-            array[i, :h, :w] = picture[s]
+        for i, image in enumerate(views):
+            h, w = size[i] = image[s].shape[:2]
+            array[i, :h, :w] = image[s]
         images.append(array)
         sizes.append(size)
     original = np.ones((rows, 2), np.int32)
     wanted = np.full((rows, width), -1, np.int32)
-    for i, (picture, present) in enumerate(zip(views, classes, strict=True)):
-        original[i] = picture[-1].shape[:2]
+    for i, (image, present) in enumerate(zip(views, classes, strict=True)):
+        original[i] = image[-1].shape[:2]
         wanted[i, : len(present)] = present
     arrays: Any = (tuple(images), tuple(sizes), original, wanted)
     return PaddedBatch(*arrays)

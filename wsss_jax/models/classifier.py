@@ -18,7 +18,7 @@ class Scores(NamedTuple):
     """What the classifier says of a batch."""
 
     maps: jax.Array  # [B, h, w, C], class scores per position, no ReLU, stride 8
-    logits: jax.Array  # [B, C], their mean over the picture
+    logits: jax.Array  # [B, C], their mean over the image
 
 
 class Classifier(OnResNet38):

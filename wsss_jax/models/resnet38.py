@@ -79,7 +79,7 @@ class ResNet38(nn.Module):
       width: multiplier of every channel count; 1 is the published network of 105 M parameters.
       blocks: plain blocks after the first one of b2, b3, b4 and b5; (2, 2, 5, 2) is the published network.
       dilations: of the 3x3 convolutions in b5 (but its very first), b6 and b7; (2, 4, 4) is the published
-        network, whose view on pictures of 100 pixels would be the whole picture.
+        network, whose view on images of 100 pixels would be the whole image.
       dropout: channel dropout in b6 and b7.
       dtype: type of the activations; parameters stay float32.
     """

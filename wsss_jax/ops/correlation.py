@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-_BLOCK_ELEMENTS = 2**24  # pairs that exist at a time; all of them are (h w)^2 for each picture
+_BLOCK_ELEMENTS = 2**24  # pairs that exist at a time; all of them are (h w)^2 for each image
 _EPSILON = 1e-5
 
 
@@ -13,7 +13,7 @@ def correlate(maps: jax.Array, features: jax.Array, *, block_elements: int = _BL
     result[j] = sum_i a_ij maps[i] / (sum_i a_ij + 1e-5), where a_ij is the positive part of the cosine
     between the features of i and j (the pixel correlation of SEAM, CVPR 2020, and CPN, ICCV 2021).
 
-    A picture of 448 x 448 has 56 x 56 positions and ten million pairs, and a gradient would keep several
+    An image of 448 x 448 has 56 x 56 positions and ten million pairs, and a gradient would keep several
     numbers for each. Here a block of columns exists at a time, and the backward pass makes it again instead
     of having kept it.
 

@@ -13,7 +13,7 @@ def max_normalise(cams: jax.Array, sizes: jax.Array | None = None) -> jax.Array:
 
 def min_max_normalise(cams: jax.Array, sizes: jax.Array | None = None) -> jax.Array:
     """Stretches each class's map from its lowest to its highest value, of what is positive: [B, H, W, K] ->
-    0..1, 0 outside the pictures.
+    0..1, 0 outside the images.
 
     ReLU(p - min - 1e-5) / (max - min + 1e-5) with p = ReLU(cams) (SEAM, CPN).
     """

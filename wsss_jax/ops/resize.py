@@ -1,4 +1,4 @@
-"""Bilinear resizing with PyTorch's arithmetic, for whole arrays and for pictures inside padded arrays.
+"""Bilinear resizing with PyTorch's arithmetic, for whole arrays and for images inside padded arrays.
 
 Both are two products with an interpolation matrix, one per axis: exact, differentiable, and fast on any
 backend.

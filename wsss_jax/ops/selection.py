@@ -30,7 +30,7 @@ def hard_example_mean(errors: jax.Array, share: float) -> jax.Array:
 
 
 def min_pooling_loss(maps: jax.Array) -> jax.Array:
-    """Adaptive min pooling (SEAM, CVPR 2020): mean of the lowest quarter of positions, where the picture is
+    """Adaptive min pooling (SEAM, CVPR 2020): mean of the lowest quarter of positions, where the image is
     likely background, of the best channel's positive part: [B, H, W, K] -> [B]."""
     best = jax.nn.relu(maps.max(-1)).reshape(maps.shape[0], -1)
     return -top_mean(-best, best.shape[1] // 4)

@@ -2,7 +2,7 @@
 
 A pair of pixels is stored once, as an offset (dy, dx) that points down, or right within a row: plane i of
 `half`, float32[B, N, H, W], holds at (y, x) the affinity of (y, x) and (y + dy, x + dx), 0 where there is no
-such pair. That is N numbers a pixel (34 at radius 5) in place of H W. Pictures inside padded arrays lie at
+such pair. That is N numbers a pixel (34 at radius 5) in place of H W. Images inside padded arrays lie at
 the top left, and `sizes` is int32[B, 2] as in `ops.valid`: padding has no pairs, so it changes nothing.
 """
 
@@ -27,9 +27,9 @@ def half_offsets(radius: int) -> Offsets:
     return tuple(within_row + [(dy, dx) for dy, dx in below if dy * dy + dx * dx < radius * radius])
 
 
-def path_cells(offset: Offset) -> Offsets:
-    """The cells nearer than 1 to the line from (0, 0) to `offset`, inside their bounding box, ends included
-    (IRN's PathIndex)."""
+def path_positions(offset: Offset) -> Offsets:
+    """The positions nearer than 1 to the line from (0, 0) to `offset`, inside their bounding box, ends
+    included (IRN's PathIndex)."""
     dy, dx = offset
     rows, columns = range(min(0, dy), max(0, dy) + 1), range(min(0, dx), max(0, dx) + 1)
     return tuple((y, x) for y in rows for x in columns if (dy * x - dx * y) ** 2 < dy * dy + dx * dx)
@@ -49,11 +49,11 @@ def shifted(x: jax.Array, offsets: Sequence[Offset], fill: float = 0) -> jax.Arr
 
 
 def pairs(offsets: Offsets, sizes: jax.Array, shape: tuple[int, int], *, crop: int = 0) -> jax.Array:
-    """Which pairs exist: both ends inside the picture, the first one also `crop` from its edges but the top.
+    """Which pairs exist: both ends inside the image, the first one also `crop` from its edges but the top.
 
     psa starts pairs only in the grid without its last `radius - 1` rows and without as many columns on each
-    side, from where every offset stays inside; border cells then have few pairs, corners none. IRN has every
-    pair (crop=0).
+    side, from where every offset stays inside; border positions then have few pairs, corners none. IRN has
+    every pair (crop=0).
 
     Returns:
       bool[B, N, H, W].
@@ -89,11 +89,11 @@ def path_affinities(edges: jax.Array, offsets: Offsets) -> jax.Array:
     Beyond the array everything is edge, as in IRN, which pads so; multiply by `pairs`.
     """
 
-    cells = sorted({cell for offset in offsets for cell in path_cells(offset)})
-    around = shifted(edges, cells, fill=1)
+    positions = sorted({position for offset in offsets for position in path_positions(offset)})
+    around = shifted(edges, positions, fill=1)
 
     def strongest(offset: Offset) -> jax.Array:
-        return around[:, np.array([cells.index(cell) for cell in path_cells(offset)])].max(1)
+        return around[:, np.array([positions.index(position) for position in path_positions(offset)])].max(1)
 
     return 1 - jnp.stack([strongest(offset) for offset in offsets], axis=1)
 

@@ -1,6 +1,6 @@
-"""Pictures of different sizes in one padded array: what is valid, and operations that see only that.
+"""Images of different sizes in one padded array: what is valid, and operations that see only that.
 
-`sizes` is int32[B, 2], the (height, width) of each picture, which lies at the top left of its array.
+`sizes` is int32[B, 2], the (height, width) of each image, which lies at the top left of its array.
 """
 
 from typing import overload
@@ -10,14 +10,14 @@ import jax.numpy as jnp
 
 
 def valid_mask(sizes: jax.Array, height: int, width: int) -> jax.Array:
-    """Returns bool[B, height, width, 1], True inside each picture."""
+    """Returns bool[B, height, width, 1], True inside each image."""
     rows = jnp.arange(height)[None, :, None] < sizes[:, 0, None, None]
     columns = jnp.arange(width)[None, None, :] < sizes[:, 1, None, None]
     return (rows & columns)[..., None]
 
 
 def zero_outside(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
-    """Zeroes [B, H, W, C] outside each picture, so that a convolution meets the zero padding it would meet
+    """Zeroes [B, H, W, C] outside each image, so that a convolution meets the zero padding it would meet
     there.
 
     `sizes=None` means that the arrays are not padded: x comes back as it is.
@@ -35,31 +35,31 @@ def after_stride(sizes: jax.Array | None, stride: int) -> jax.Array | None:
 
 
 def global_average(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
-    """Mean over each picture's positions: [B, H, W, C] -> [B, C]."""
+    """Mean over each image's positions: [B, H, W, C] -> [B, C]."""
     if sizes is None:
         return x.mean((1, 2))
     return zero_outside(x, sizes).sum((1, 2)) / jnp.prod(sizes, axis=1, keepdims=True).astype(x.dtype)
 
 
 def valid_max(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
-    """Maximum over each picture's positions: [B, H, W, C] -> [B, 1, 1, C]."""
+    """Maximum over each image's positions: [B, H, W, C] -> [B, 1, 1, C]."""
     inside = None if sizes is None else valid_mask(sizes, *x.shape[1:3])
     return jnp.max(x, (1, 2), keepdims=True, initial=-jnp.inf, where=inside)
 
 
 def valid_min(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
-    """Minimum over each picture's positions: [B, H, W, C] -> [B, 1, 1, C]."""
+    """Minimum over each image's positions: [B, H, W, C] -> [B, 1, 1, C]."""
     return -valid_max(-x, sizes)
 
 
 def softmax_over_positions(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
-    """Softmax of each channel over its picture's positions, 0 outside: [B, H, W, C] -> [B, H, W, C]."""
+    """Softmax of each channel over its image's positions, 0 outside: [B, H, W, C] -> [B, H, W, C]."""
     inside = None if sizes is None else valid_mask(sizes, *x.shape[1:3])
     return jax.nn.softmax(x, axis=(1, 2), where=inside)
 
 
 def flip_valid(x: jax.Array, sizes: jax.Array) -> jax.Array:
-    """Mirrors each picture left to right inside its own width; what lies outside is rolled, and stays
+    """Mirrors each image left to right inside its own width; what lies outside is rolled, and stays
     outside."""
     W = x.shape[2]
     source = (sizes[:, 1, None] - 1 - jnp.arange(W)[None]) % W

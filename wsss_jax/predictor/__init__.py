@@ -1,1 +1,1 @@
-"""A trained network that is shown pictures of one's own."""
+"""A trained network that is shown images of one's own."""

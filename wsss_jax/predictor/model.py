@@ -1,4 +1,4 @@
-"""A network that is shown pictures, one at a time."""
+"""A network that is shown images, one at a time."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from wsss_jax.data.class_maps import ClassMaps
-from wsss_jax.data.pictures import Picture, upright_rgb
 from wsss_jax.data.transforms import rescale
+from wsss_jax.data.user_images import UserImage, upright_rgb
 from wsss_jax.errors import ConfigError
 from wsss_jax.predictor.checkpoint import BareFile, load
 from wsss_jax.predictor.result import CamResult, class_indices
@@ -19,11 +19,11 @@ from wsss_jax.predictor.result import CamResult, class_indices
 SCALES = (0.5, 1.0, 1.5, 2.0)
 MAX_SIDE = 640
 FILTERS = ("predicted", "all")
-_GRID = 64  # pictures are padded to multiples of this, so that most share a compiled program
+_GRID = 64  # images are padded to multiples of this, so that most share a compiled program
 
 
 class CamModel:
-    """A trained network that is shown pictures; `load` makes one from a checkpoint."""
+    """A trained network that is shown images; `load` makes one from a checkpoint."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class CamModel:
           method: the method.
           variables: of the network that makes its maps, `{name: {'params': ..., 'batch_stats': ...}}`.
           classes: names of its C classes.
-          scales: the sizes at which it looks at a picture, as factors; their maps are averaged.
+          scales: the sizes at which it looks at an image, as factors; their maps are averaged.
           flip: whether it also looks at the mirror image.
-          max_side: pictures with a longer side in pixels are shrunk for the network, and their maps enlarged;
+          max_side: images with a longer side in pixels are shrunk for the network, and their maps enlarged;
             0 is no limit.
         """
         import jax
@@ -96,46 +96,46 @@ class CamModel:
 
     @overload
     def __call__(
-        self, picture: Picture, classes: Sequence[str] | None = None, class_filter: str = "predicted"
+        self, image: UserImage, classes: Sequence[str] | None = None, class_filter: str = "predicted"
     ) -> CamResult: ...
 
     @overload
     def __call__(
         self,
-        picture: list[Picture] | tuple[Picture, ...],
+        image: list[UserImage] | tuple[UserImage, ...],
         classes: Sequence[str] | None = None,
         class_filter: str = "predicted",
     ) -> list[CamResult]: ...
 
     def __call__(
         self,
-        picture: Picture | list[Picture] | tuple[Picture, ...],
+        image: UserImage | list[UserImage] | tuple[UserImage, ...],
         classes: Sequence[str] | None = None,
         class_filter: str = "predicted",
     ) -> CamResult | list[CamResult]:
-        """Computes the maps of one picture, or of each of several.
+        """Computes the maps of one image, or of each of several.
 
         Args:
-          picture: a file's path, a PIL image, or uint8[H, W, 3] RGB; or a list of these, which gives a list.
+          image: a file's path, a PIL image, or uint8[H, W, 3] RGB; or a list of these, which gives a list.
             An EXIF orientation is applied.
           classes: names of the classes whose maps are wanted.
           class_filter: which ones if `classes` is None: 'predicted', those with a probability over one half,
             or the likeliest; or 'all'.
 
         Raises:
-          DataError: a picture cannot be used.
+          DataError: an image cannot be used.
           ConfigError: there is no such class or filter.
         """
-        if isinstance(picture, list | tuple):
-            return [self._one(each, classes, class_filter) for each in picture]
-        return self._one(picture, classes, class_filter)
+        if isinstance(image, list | tuple):
+            return [self._one(each, classes, class_filter) for each in image]
+        return self._one(image, classes, class_filter)
 
-    def _one(self, picture: Picture, classes: Sequence[str] | None, class_filter: str) -> CamResult:
+    def _one(self, image: UserImage, classes: Sequence[str] | None, class_filter: str) -> CamResult:
         if class_filter not in FILTERS:
             raise ConfigError(f"class_filter is {class_filter!r}: must be 'predicted' or 'all'")
         wanted = range(len(self.classes)) if classes is None else class_indices(classes, self.classes)
         keys = np.unique(np.asarray(wanted, np.int32))
-        pixels = upright_rgb(picture)
+        pixels = upright_rgb(image)
         maps, logits = self._compute(self._shrink(pixels), keys)
         if classes is None and class_filter == "predicted":
             kept = logits > 0 if (logits > 0).any() else logits == logits.max()

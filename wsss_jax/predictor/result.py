@@ -1,4 +1,4 @@
-"""What a network sees in one picture, and the files that it becomes."""
+"""What a network sees in one image, and the files that it becomes."""
 
 import difflib
 import io
@@ -21,10 +21,10 @@ _PREDICTED_FROM = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CamResult:
-    """What a network sees in one picture.
+    """What a network sees in one image.
 
     Attributes:
-      image: uint8[H, W, 3], the picture as it was looked at: upright and RGB.
+      image: uint8[H, W, 3], the image as it was looked at: upright and RGB.
       maps: 0..1, one for each of the chosen classes.
       classes: their K names.
       scores: probability, 0..1, of every class that the network knows, by name.
@@ -46,17 +46,17 @@ class CamResult:
         return self.maps.labels(threshold)
 
     def overlay(self, name: str) -> Image.Image:
-        """The map of one class over the picture; ConfigError if it is not one of `classes`."""
+        """The map of one class over the image; ConfigError if it is not one of `classes`."""
         (index,) = class_indices([name], self.classes)
         return Image.fromarray(cam_overlay(self.image, self.maps.planes[index]))
 
     def label_overlay(self, threshold: float = THRESHOLD) -> Image.Image:
-        """The labels over the picture, in VOC's colours."""
+        """The labels over the image, in VOC's colours."""
         return Image.fromarray(label_overlay(self.image, self.labels(threshold)))
 
 
 def write_result(result: CamResult, folder: str | Path, threshold: float = THRESHOLD) -> list[str]:
-    """Writes a picture's maps and labels and returns the names of the files; RunError if that cannot be."""
+    """Writes an image's maps and labels and returns the names of the files; RunError if that cannot be."""
     folder = Path(folder)
     files = {f"cam_{file_name(name)}.png": _png(result.overlay(name)) for name in result.classes}
     files["labels.png"] = palette_png(result.labels(threshold))
@@ -89,7 +89,7 @@ def class_indices(names: Sequence[str], known: Sequence[str]) -> list[int]:
     return [list(known).index(name) for name in names]
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     content = io.BytesIO()
-    picture.save(content, format="PNG")
+    image.save(content, format="PNG")
     return content.getvalue()

@@ -38,24 +38,24 @@ _SHARE, _ENOUGH = 8, 1 << 15
 Size = tuple[int, int]  # (height, width) in pixels
 
 
-# Corners, valid, order and number of lattice points of each picture; the host may make the last two.
+# Corners, valid, order and number of lattice points of each image; the host may make the last two.
 _Index = tuple[Corners, jax.Array, jax.Array | None, jax.Array | None]
 
 
 class Indexed(NamedTuple):
-    """The bilateral lattice of B pictures, sorted but not yet built: its size must be known before."""
+    """The bilateral lattice of B images, sorted but not yet built: its size must be known before."""
 
     corners: Corners  # of [B, ...]
     order: jax.Array  # int32[B, H * W * 6]
-    counts: jax.Array  # int32[B], lattice points of each picture
-    valid: jax.Array  # bool[B, H * W], inside the picture
+    counts: jax.Array  # int32[B], lattice points of each image
+    valid: jax.Array  # bool[B, H * W], inside the image
     shape: Size
 
 
 class DenseCrf:
-    """Mean field of batches of pictures that lie in the top-left corner of padded arrays.
+    """Mean field of batches of images that lie in the top-left corner of padded arrays.
 
-    What is outside a picture does not change what comes out inside. One program indexes the pictures of a
+    What is outside an image does not change what comes out inside. One program indexes the images of a
     padded size and tells how many lattice points they have, so that no table is too small; another one,
     compiled for the next power of two of that number, iterates.
     """
@@ -74,10 +74,10 @@ class DenseCrf:
         self._sizes: dict[Size, int] = {}
 
     def index(self, images: np.ndarray, sizes: np.ndarray) -> Indexed:
-        """Starts to sort the lattice of uint8[B, H, W, 3] pictures, whose own sizes are int32[B, 2].
+        """Starts to sort the lattice of uint8[B, H, W, 3] images, whose own sizes are int32[B, 2].
 
         Raises:
-          ConfigError: the kernels are too narrow for pictures of this size.
+          ConfigError: the kernels are too narrow for images of this size.
         """
         shape: Size = (images.shape[1], images.shape[2])
         self._check_reach(shape)
@@ -92,16 +92,16 @@ class DenseCrf:
         """Starts the mean field.
 
         Args:
-          indexed: of B pictures.
+          indexed: of B images.
           energies: float32[B, A, L, H, W], unary energies of A alternatives with L labels each, which share
-            the lattice; infinite ones for labels that a picture does not have.
-          size: static number of lattice points; by default what the pictures need, rounded up.
+            the lattice; infinite ones for labels that an image does not have.
+          size: static number of lattice points; by default what the images need, rounded up.
 
         Returns:
-          float32[B, A, L, H, W], probabilities, summing to 1 over L; meaningless outside the pictures.
+          float32[B, A, L, H, W], probabilities, summing to 1 over L; meaningless outside the images.
 
         Raises:
-          ValueError: a picture has more lattice points than `size`.
+          ValueError: an image has more lattice points than `size`.
         """
         needed = int(np.asarray(indexed.counts).max())
         if size is None:
@@ -109,7 +109,7 @@ class DenseCrf:
             size = max(table_size(needed, indexed.shape), self._sizes.get(indexed.shape, 0))
             self._sizes[indexed.shape] = size
         elif size < needed:
-            raise ValueError(f"a lattice table of {size} points is too small for a picture that has {needed}")
+            raise ValueError(f"a lattice table of {size} points is too small for an image that has {needed}")
         arrays = (indexed.corners, indexed.order, indexed.valid, energies)
         spatial = self._spatial(indexed.shape)
         return self._solve_program(spatial, *(self._put(array) for array in arrays), size=size)
@@ -123,7 +123,7 @@ class DenseCrf:
             extent = np.array([shape[1], shape[0], 255, 255, 255][: len(spread)])
             if reach(extent / spread) >= largest_coordinate(len(spread)):
                 raise ConfigError(
-                    f"a CRF with {settings.describe()}: {name} is too small for pictures of "
+                    f"a CRF with {settings.describe()}: {name} is too small for images of "
                     f"{shape[1]}x{shape[0]} pixels (width x height); choose wider kernels or shrink them"
                 )
 
@@ -191,7 +191,7 @@ class DenseCrf:
         return self._on_each_device(one, 1)(spatial, corners, order, valid, energies)
 
     def _on_each_device(self, function: Callable[..., Any], shared: int) -> Callable[..., Any]:
-        """Runs a function of one picture for every picture of every device's part of a batch.
+        """Runs a function of one image for every image of every device's part of a batch.
 
         The first `shared` arguments are the same for all.
         """
@@ -216,7 +216,7 @@ class DenseCrf:
 
 
 def table_size(needed: int, shape: Size) -> int:
-    """The static number of lattice points for pictures of a padded size: a power of two, >= `needed`."""
+    """The static number of lattice points for images of a padded size: a power of two, >= `needed`."""
     least = max(needed, min(shape[0] * shape[1] // _SHARE, _ENOUGH), 1)
     return 1 << (least - 1).bit_length()
 
@@ -228,7 +228,7 @@ def _positions(shape: Size) -> np.ndarray:
 
 
 def _sort_on_host(corners: Corners) -> tuple[np.ndarray, np.ndarray]:
-    """`sort_order` and `count` of each picture, int32[B, n] and int32[B]."""
+    """`sort_order` and `count` of each image, int32[B, n] and int32[B]."""
     words = np.asarray(corners.high).astype(np.uint64) << np.uint64(32) | np.asarray(corners.low)
     order = np.argsort(words, axis=1)
     ordered = np.take_along_axis(words, order, axis=1)
@@ -240,7 +240,7 @@ def _sort_on_host(corners: Corners) -> tuple[np.ndarray, np.ndarray]:
 def _normalised(
     weight: float, kernel: Callable[[jax.Array], jax.Array], valid: jax.Array
 ) -> Callable[[jax.Array], jax.Array]:
-    """w * N K N of values [N, K]; 0 outside the picture."""
+    """w * N K N of values [N, K]; 0 outside the image."""
     inside = valid[:, None].astype(jnp.float32)
     scale = inside * jax.lax.rsqrt(kernel(inside) + _EPSILON)
     return lambda values: weight * scale * kernel(scale * values)

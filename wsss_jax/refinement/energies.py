@@ -6,7 +6,7 @@ import numpy as np
 
 GT_PROBABILITY = 0.7  # that IRN gives to a pixel's own label
 BINARISED_AT = 0.15  # SC-CAM's threshold for its heat maps
-MEAN_BGR = (104.008, 116.669, 122.675)  # of DeepLab v2's training pictures
+MEAN_BGR = (104.008, 116.669, 122.675)  # of DeepLab v2's training images
 
 
 def with_background(cam: np.ndarray, alpha: float) -> np.ndarray:
@@ -94,7 +94,7 @@ def confident_labels(high: np.ndarray, low: np.ndarray, keys: np.ndarray) -> np.
 
 
 def mean_subtracted(image: np.ndarray) -> np.ndarray:
-    """The picture that deeplab-pytorch's `crf` command hands its CRF, from uint8[H, W, 3] RGB.
+    """The image that deeplab-pytorch's `crf` command hands its CRF, from uint8[H, W, 3] RGB.
 
     BGR less the mean, cast to uint8: values below the mean wrap around (a slip of the original, and what its
     published scores were made with).

@@ -1,4 +1,4 @@
-"""Other people's folders: pictures and maps that go together, and label maps of what comes out.
+"""Other people's folders: images and maps that go together, and label maps of what comes out.
 
 Imports no JAX.
 """
@@ -18,11 +18,11 @@ from wsss_jax.errors import ConfigError, DataError
 from wsss_jax.files import is_whole, write_bytes
 from wsss_jax.refinement.energies import cam_energies, confident_labels, threshold_energies
 from wsss_jax.refinement.jobs import CamJobs, Refined, Refused
-from wsss_jax.refinement.pseudo import foreground_shares
+from wsss_jax.refinement.pseudo import relative_foreground
 
 
 class Pair(NamedTuple):
-    """A picture and its maps."""
+    """An image and its maps."""
 
     image: Path
     maps: Path
@@ -30,26 +30,26 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pictures of a folder that have maps in another one, by id: the path below it without extension.
+    """The images of a folder that have maps in another one, by id: the path below it without extension.
 
     Attributes:
       files: those that can be refined.
-      refused: maps without a picture, and those of which it is not clear what belongs together.
+      refused: maps without an image, and those of which it is not clear what belongs together.
     """
 
     files: Mapping[str, Pair]
     refused: tuple[Refused, ...] = ()
 
     def image(self, image_id: str) -> np.ndarray:
-        """The picture uint8[H, W, 3], in its stored orientation, as the maps' makers read it."""
+        """The image uint8[H, W, 3], in its stored orientation, as the maps' makers read it."""
         return decode_image(self.files[image_id].image, image_id)
 
     def size(self, image_id: str) -> tuple[int, int]:
-        """(H, W) of the picture, from its header."""
+        """(H, W) of the image, from its header."""
         return header_size(self.files[image_id].image, image_id)
 
     def read(self, image_id: str) -> tuple[np.ndarray, ClassMaps]:
-        """The picture and its maps; DataError if they cannot be used."""
+        """The image and its maps; DataError if they cannot be used."""
         image = self.image(image_id)
         return image, read_maps(self.maps(image_id), image_id, image.shape[:2])
 
@@ -59,32 +59,32 @@ class Pairs:
 
 
 def pair_files(images: str | Path, cams: str | Path) -> Pairs:
-    """Finds the picture of every file of maps; pictures without maps are left alone.
+    """Finds the image of every file of maps; images without maps are left alone.
 
     Raises:
-      ConfigError: a folder does not exist or holds nothing of its kind, or no maps have a picture.
+      ConfigError: a folder does not exist or holds nothing of its kind, or no maps have an image.
     """
-    pictures = _by_id(Path(images), EXTENSIONS, "--images")
+    found = _by_id(Path(images), EXTENSIONS, "--images")
     maps = _by_id(Path(cams), SUFFIXES, "--cams")
     files, refused = {}, []
     for image_id in sorted(maps):
-        reason = _why_no_pair(image_id, pictures.get(image_id, []), maps[image_id], images)
+        reason = _why_no_pair(image_id, found.get(image_id, []), maps[image_id], images)
         if reason:
             refused.append(Refused(image_id, reason))
         else:
-            files[image_id] = Pair(pictures[image_id][0], maps[image_id][0])
+            files[image_id] = Pair(found[image_id][0], maps[image_id][0])
     if not files:
-        raise ConfigError(f"--cams={cams}: none of the maps has its picture in {images}; {refused[0].reason}")
+        raise ConfigError(f"--cams={cams}: none of the maps has its image in {images}; {refused[0].reason}")
     return Pairs(files, tuple(refused))
 
 
-def _why_no_pair(image_id: str, pictures: Sequence[Path], maps: Sequence[Path], images: str | Path) -> str:
-    """Why a picture and its maps cannot be told; '' if they can."""
-    for paths in (pictures, maps):
+def _why_no_pair(image_id: str, found: Sequence[Path], maps: Sequence[Path], images: str | Path) -> str:
+    """Why an image and its maps cannot be told; '' if they can."""
+    for paths in (found, maps):
         if len(paths) > 1:
             return f"{paths[0]} and {paths[1]} are both of image {image_id!r}; remove one"
-    if not pictures:
-        return f"{maps[0]}: there is no picture {image_id!r} in {images} ({', '.join(EXTENSIONS)})"
+    if not found:
+        return f"{maps[0]}: there is no image {image_id!r} in {images} ({', '.join(EXTENSIONS)})"
     try:
         check_id(image_id, str(maps[0].parent))
     except DataError as error:
@@ -99,7 +99,7 @@ class ScoreTask:
     alphas: tuple[float, ...]
 
     def load(self, pairs: Pairs) -> CamJobs:
-        """What reads a picture."""
+        """What reads an image."""
         energies = functools.partial(cam_energies, alphas=self.alphas)
         return CamJobs(pairs.image, pairs.maps, energies, MOST_CLASSES)
 
@@ -120,7 +120,7 @@ class LabelTask:
     low: float
 
     def load(self, pairs: Pairs) -> CamJobs:
-        """What reads a picture."""
+        """What reads an image."""
         energies = functools.partial(threshold_energies, thresholds=(self.high, self.low))
         return CamJobs(pairs.image, pairs.maps, energies, MOST_CLASSES)
 
@@ -138,7 +138,7 @@ Task = ScoreTask | LabelTask
 
 
 def is_done(task: Task, out: Path, scores: bool, image_id: str) -> bool:
-    """Whether all files of a picture are there and whole."""
+    """Whether all files of an image are there and whole."""
     suffixes = (".png", ".npz") if scores else (".png",)
     return all(is_whole(folder / (image_id + suffix)) for folder in task.folders(out) for suffix in suffixes)
 
@@ -152,10 +152,10 @@ def write_result(task: Task, out: Path, scores: bool, result: Refined) -> None:
         write_bytes(path, palette_png(labels))
 
 
-def write_walked(pairs: Pairs, out: Path, stride: int, level: float, result: ImageMaps) -> None:
-    """Writes the mask of walked scores: a class where its share against background is above `level`."""
-    shares = foreground_shares(result.maps, stride, pairs.size(result.image_id))
-    write_bytes(out / f"{result.image_id}.png", palette_png(shares.labels(level)))
+def write_propagated(pairs: Pairs, out: Path, stride: int, level: float, result: ImageMaps) -> None:
+    """Writes the mask of propagated scores: a class where its relative score is above `level`."""
+    foreground = relative_foreground(result.maps, stride, pairs.size(result.image_id))
+    write_bytes(out / f"{result.image_id}.png", palette_png(foreground.labels(level)))
 
 
 def _by_id(folder: Path, suffixes: Sequence[str], flag: str) -> dict[str, list[Path]]:

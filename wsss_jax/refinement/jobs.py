@@ -1,4 +1,4 @@
-"""What a CRF is given and gives back, and how pictures become that. Imports no JAX, for workers' sake."""
+"""What a CRF is given and gives back, and how images become that. Imports no JAX, for workers' sake."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Job(NamedTuple):
-    """One picture to be refined."""
+    """One image to be refined."""
 
     image_id: str
     image: np.ndarray  # uint8[H, W, 3]
@@ -33,7 +33,7 @@ class Refined(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A picture that cannot be refined; the others go on."""
+    """An image that cannot be refined; the others go on."""
 
     image_id: str
     reason: str
@@ -44,7 +44,7 @@ Load = Callable[[str], Job]
 
 @dataclasses.dataclass(frozen=True)
 class CamJobs:
-    """Reads pictures and their class activation maps; pickled to worker processes.
+    """Reads images and their class activation maps; pickled to worker processes.
 
     Attributes:
       image: uint8[H, W, 3] of an image id.
@@ -59,7 +59,7 @@ class CamJobs:
     num_classes: int
 
     def __call__(self, image_id: str) -> Job:
-        """DataError if the picture or its maps cannot be used."""
+        """DataError if the image or its maps cannot be used."""
         image = self.image(image_id)
         path, size = self.path(image_id), image.shape[:2]
         class_ids, cam = read_maps(path, image_id, size, num_classes=self.num_classes)
@@ -84,13 +84,13 @@ class Attempt(Generic[T]):
 
 @dataclasses.dataclass(frozen=True)
 class NativeTask:
-    """Loads and refines one picture by pydensecrf; pickled to worker processes."""
+    """Loads and refines one image by pydensecrf; pickled to worker processes."""
 
     load: Load
     settings: CrfSettings
 
     def __call__(self, image_id: str) -> Refined:
-        """DataError if the picture or its maps cannot be used."""
+        """DataError if the image or its maps cannot be used."""
         job = self.load(image_id)
         refine = functools.partial(native.mean_field, job.image, settings=self.settings)
         return without_choice(job) or refined(job, map(refine, job.energies))
@@ -103,5 +103,5 @@ def refined(job: Job, scores: Iterable[np.ndarray]) -> Refined:
 
 
 def without_choice(job: Job) -> Refined | None:
-    """The result for a picture without classes, which is background throughout; None for others."""
+    """The result for an image without classes, which is background throughout; None for others."""
     return None if len(job.class_ids) else refined(job, np.ones_like(job.energies))

@@ -6,15 +6,15 @@ from wsss_jax.data.class_maps import ClassMaps, background_first
 
 
 def walk_seeds(cam: ClassMaps, alpha: float, stride: int) -> ClassMaps:
-    """Background and class scores of the cells of a grid.
+    """Background and class scores of the positions of a grid.
 
     Background is (1 - max)^alpha per pixel (psa), the maximum being over all classes, of which those that
-    the image lacks are 0. Cells that stick out of the picture count zeros there, in every plane.
+    the image lacks are 0. Positions that stick out of the image count zeros there, in every plane.
 
     Args:
       cam: without background, 0..1, [K, H, W].
       alpha: higher means less background.
-      stride: side of a cell in pixels.
+      stride: side of a position in pixels.
 
     Returns:
       [K + 1, ceil(H / stride), ceil(W / stride)], background first.
@@ -24,7 +24,7 @@ def walk_seeds(cam: ClassMaps, alpha: float, stride: int) -> ClassMaps:
     best = cam.planes.max(0, initial=0)
     planes[:H, :W, 0] = np.maximum(1 - best, 0) ** alpha
     planes[:H, :W, 1:] = np.moveaxis(cam.planes, 0, -1)
-    seeds = np.ascontiguousarray(np.moveaxis(mean_of_cells(planes, stride), -1, 0))
+    seeds = np.ascontiguousarray(np.moveaxis(mean_of_positions(planes, stride), -1, 0))
     return ClassMaps(background_first(cam.class_ids), seeds)
 
 
@@ -35,7 +35,7 @@ def upsample(planes: np.ndarray, stride: int, size: tuple[int, ...]) -> np.ndarr
     return rows @ planes.astype(np.float32, copy=False) @ columns.T
 
 
-def foreground_shares(scores: ClassMaps, stride: int, size: tuple[int, ...]) -> ClassMaps:
+def relative_foreground(scores: ClassMaps, stride: int, size: tuple[int, ...]) -> ClassMaps:
     """How far each class outweighs the background, from [K + 1, h, w] at the stride: [K, H, W], 0..1.
 
     Each class's score over the sum of the best class's and the background's. The best class is above 1/2
@@ -60,7 +60,7 @@ def _interpolation(n: int, factor: int, rows: int) -> np.ndarray:
     return weights
 
 
-def mean_of_cells(planes: np.ndarray, cell: int) -> np.ndarray:
-    """Mean over cells: float32[H, W, ...] -> float32[H / cell, W / cell, ...]."""
+def mean_of_positions(planes: np.ndarray, position: int) -> np.ndarray:
+    """Mean over positions: float32[H, W, ...] -> float32[H / position, W / position, ...]."""
     H, W = planes.shape[:2]
-    return planes.reshape(H // cell, cell, W // cell, cell, *planes.shape[2:]).mean((1, 3))
+    return planes.reshape(H // position, position, W // position, position, *planes.shape[2:]).mean((1, 3))

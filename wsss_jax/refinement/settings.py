@@ -41,7 +41,7 @@ class CrfSettings:
         require_fields(self, "a CRF")
 
     def at_scale(self, factor: float) -> "CrfSettings":
-        """For pictures that were shrunk by `factor`: distances shrink alike, colours stay."""
+        """For images that were shrunk by `factor`: distances shrink alike, colours stay."""
         return dataclasses.replace(
             self, gaussian_sxy=self.gaussian_sxy / factor, bilateral_sxy=self.bilateral_sxy / factor
         )

@@ -1,4 +1,4 @@
-"""Dense CRFs of a list of pictures: loading, few compiled shapes, results in a steady stream."""
+"""Dense CRFs of a list of images: loading, few compiled shapes, results in a steady stream."""
 
 import collections
 from collections.abc import Iterator, Sequence
@@ -28,19 +28,19 @@ from wsss_jax.refinement.settings import BACKENDS, CrfSettings
 
 Size = tuple[int, int]  # (height, width) in pixels
 _ROWS_PER_ACCELERATOR = 8
-_USUAL_AREA = 512 * 512  # batches of larger pictures have fewer of them
+_USUAL_AREA = 512 * 512  # batches of larger images have fewer of them
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSettings:
-    """How pictures are refined; the names are those of the configuration's section `crf`.
+    """How images are refined; the names are those of the configuration's section `crf`.
 
     Attributes:
       crf: the CRF.
       backend: 'jax', 'pydensecrf', or 'auto', which is pydensecrf on a CPU that has it.
-      batch_size: pictures per batch on this host; 0 is 8 per accelerator and 1 per CPU device.
+      batch_size: images per batch on this host; 0 is 8 per accelerator and 1 per CPU device.
       workers: processes of pydensecrf; 0 is one per core.
-      threads: that load pictures for JAX; None is one per core.
+      threads: that load images for JAX; None is one per core.
     """
 
     crf: CrfSettings
@@ -57,7 +57,7 @@ class StreamSettings:
 
 
 class CrfStream:
-    """Refines lists of pictures; its compiled programs serve any number of them.
+    """Refines lists of images; its compiled programs serve any number of them.
 
     Attributes:
       backend: 'jax' or 'pydensecrf'.
@@ -76,9 +76,9 @@ class CrfStream:
         """Yields the results some at a time, not in the list's order.
 
         Args:
-          load: reads a picture; a DataError of it comes out as `Refused`. Picklable for pydensecrf.
-          image_ids: of the pictures.
-          buckets: sizes to which pictures may be padded, for JAX; one that fits none keeps its own.
+          load: reads an image; a DataError of it comes out as `Refused`. Picklable for pydensecrf.
+          image_ids: of the images.
+          buckets: sizes to which images may be padded, for JAX; one that fits none keeps its own.
         """
         if self.backend == "pydensecrf":
             task = Attempt(NativeTask(load, self._settings.crf))
@@ -112,7 +112,7 @@ class CrfStream:
         yield from (_Group(*shape, jobs) for shape, jobs in waiting.items())
 
     def _rows(self, bucket: Size) -> int:
-        """Pictures per batch, a multiple of the devices."""
+        """Images per batch, a multiple of the devices."""
         devices = self._mesh.size
         on_cpu = self._mesh.devices.flat[0].platform == "cpu"
         wanted = self._settings.batch_size or devices * (1 if on_cpu else _ROWS_PER_ACCELERATOR)
@@ -154,7 +154,7 @@ def label_slots(labels: int) -> int:
 
 
 class _Group(NamedTuple):
-    """Pictures that one program takes together."""
+    """Images that one program takes together."""
 
     bucket: Size
     labels: int
@@ -162,7 +162,7 @@ class _Group(NamedTuple):
 
 
 def _bucket(job: Job, buckets: Sequence[Size]) -> Size:
-    """The smallest padded size that holds a picture, else its own."""
+    """The smallest padded size that holds an image, else its own."""
     height, width = job.image.shape[:2]
     fitting = [size for size in buckets if size[0] >= height and size[1] >= width]
     return min(fitting, key=lambda size: size[0] * size[1], default=(height, width))

@@ -32,9 +32,9 @@ class _Running(NamedTuple):
 
 
 class Walker:
-    """Walks of pictures in padded batches, each the same as that of the picture alone.
+    """Walks of images in padded batches, each the same as that of the image alone.
 
-    Two programs: from pictures to affinities, compiled once per bucket, and the walk, compiled once per
+    Two programs: from images to affinities, compiled once per bucket, and the walk, compiled once per
     bucket and number of planes (1, 2, 4, ... with background).
     """
 
@@ -89,12 +89,12 @@ class Walker:
         return _Running(items, self._walk(seeds, self._affinities(variables, images, sizes)))
 
     def _half(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> jax.Array:
-        """Affinities, in the layout of `ops.stencil`, of uint8[B, H, W, 3] pictures."""
-        # psa pads pictures to multiples of 8, by zeros after normalising, and its network sees the padding.
-        cells = after_stride(sizes, self._network.stride)
+        """Affinities, in the layout of `ops.stencil`, of uint8[B, H, W, 3] images."""
+        # psa pads images to multiples of 8, by zeros after normalising, and its network sees the padding.
+        positions = after_stride(sizes, self._network.stride)
         pixels = zero_outside(self._network.preprocess.images(images), sizes)
-        features = self._network.apply(variables, pixels, cells * self._network.stride)
-        return psa_affinities(features, cells, self._radius)
+        features = self._network.apply(variables, pixels, positions * self._network.stride)
+        return psa_affinities(features, positions, self._radius)
 
 
 def _collect(batch: _Running) -> list[ImageMaps | Refused]:

@@ -1,4 +1,4 @@
-"""The HTML report of a run, and pictures of scores and labels."""
+"""The HTML report of a run, and images of scores and labels."""
 
 from wsss_jax.report.contents import (
     Figure,

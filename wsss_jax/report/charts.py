@@ -69,7 +69,7 @@ def line_chart(
       width: pixels.
       height: pixels.
       labels: names of the x and the y axis.
-      description: read out instead of the picture.
+      description: read out instead of the image.
       css_class: added to the element's class `chart`.
       cursor: adds a hidden vertical line and a dot per line, which the page's script places.
 

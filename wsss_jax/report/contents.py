@@ -48,11 +48,11 @@ class Series:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class GalleryCam:
-    """A CAM of one picture.
+    """A CAM of one image.
 
     Attributes:
-      maps: at the picture's size, 0..1.
-      score: of this picture alone (`wsss_jax.evaluation.image_score`), by which the gallery is sorted; None
+      maps: at the image's size, 0..1.
+      score: of this image alone (`wsss_jax.evaluation.image_score`), by which the gallery is sorted; None
         where there is no ground truth.
     """
 
@@ -62,7 +62,7 @@ class GalleryCam:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class GalleryItem:
-    """One picture of the gallery.
+    """One image of the gallery.
 
     Attributes:
       image_id: its id.
@@ -80,7 +80,7 @@ class GalleryItem:
 
     def __post_init__(self) -> None:
         size = self.image.shape[:2]
-        check_picture(self.image, f"picture {self.image_id!r}")
+        check_image(self.image, f"image {self.image_id!r}")
         if self.mask is not None:
             check_labels(self.mask, size, f"mask of {self.image_id!r}")
         for name, labels in self.labels.items():
@@ -91,11 +91,11 @@ class GalleryItem:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Figure:
-    """A picture of its own, outside the gallery, such as a sheet of examples.
+    """An image of its own, outside the gallery, such as a sheet of examples.
 
     Attributes:
       title: heading.
-      caption: says what is seen; with the title it is also read out instead of the picture.
+      caption: says what is seen; with the title it is also read out instead of the image.
       image: uint8[H, W, 3] RGB; embedded with a long side of at most 1600 pixels.
     """
 
@@ -104,7 +104,7 @@ class Figure:
     image: np.ndarray
 
     def __post_init__(self) -> None:
-        check_picture(self.image, f"figure {self.title!r}")
+        check_image(self.image, f"figure {self.title!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,12 +119,12 @@ class ReportData:
       results: 1 to 4 results with different names, drawn in this order as headlines, bars and curves.
       sorted_by: name of the result by whose scores the gallery is sorted at first; that of the first of which
         there are maps if empty.
-      gallery: up to 24 pictures; `select_gallery` picks the best and the worst of a split.
-      gallery_note: says how the pictures were picked.
+      gallery: up to 24 images; `select_gallery` picks the best and the worst of a split.
+      gallery_note: says how the images were picked.
       stages: every scored stage, one row each of a table; any number.
       training: training curves, each in a plot of its own; empty for none.
       terms: the terms that a loss is the sum of and what else belongs to a training, in a small plot each.
-      figures: further pictures, shown in this order below everything else.
+      figures: further images, shown in this order below everything else.
     """
 
     title: str
@@ -146,7 +146,7 @@ class ReportData:
             raise ValueError(f"a report shows 1 to {MAX_RESULTS} results of different names, not {names}")
         if len(self.gallery) > MAX_GALLERY:
             raise ValueError(
-                f"{len(self.gallery)} pictures in the gallery, at most {MAX_GALLERY}: use select_gallery"
+                f"{len(self.gallery)} images in the gallery, at most {MAX_GALLERY}: use select_gallery"
             )
         if self.sorted_by and self.sorted_by not in names:
             raise ValueError(f"the gallery is sorted by {self.sorted_by!r}; the results are {names}")
@@ -159,7 +159,7 @@ class ReportData:
     def _check_item(self, item: GalleryItem, names: Sequence[str]) -> None:
         for name in (*item.cams, *item.labels):
             if name not in names:
-                raise ValueError(f"picture {item.image_id!r} has a map of {name!r}; the results are {names}")
+                raise ValueError(f"image {item.image_id!r} has a map of {name!r}; the results are {names}")
         for name, labels in item.labels.items():
             wrong = labels[(labels > len(self.classes)) & (labels != 255)]
             if wrong.size:
@@ -175,10 +175,10 @@ class ReportData:
 
 
 def select_gallery(scores: Mapping[str, float | None], limit: int = MAX_GALLERY) -> tuple[str, ...]:
-    """Ids of the pictures to show: half of them the best, half the worst, best first.
+    """Ids of the images to show: half of them the best, half the worst, best first.
 
     Args:
-      scores: image id -> the picture's score; pictures without one (None) are chosen only if nothing else is.
+      scores: image id -> the image's score; images without one (None) are chosen only if nothing else is.
       limit: number of ids wanted.
 
     Returns:
@@ -192,8 +192,8 @@ def select_gallery(scores: Mapping[str, float | None], limit: int = MAX_GALLERY)
     return tuple(ids[:best] + ids[len(ids) - worst :])
 
 
-def check_picture(image: np.ndarray, name: str) -> None:
-    """ValueError if this is no RGB picture uint8[H, W, 3] with at least one pixel."""
+def check_image(image: np.ndarray, name: str) -> None:
+    """ValueError if this is no RGB image uint8[H, W, 3] with at least one pixel."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"{name} is {image.dtype}{list(image.shape)}, not uint8[H, W, 3]")
 

@@ -1,4 +1,4 @@
-"""Pictures as parts of the page: data addresses and the HTML elements around them."""
+"""Images as parts of the page: data addresses and the HTML elements around them."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def jpeg_uri(image: np.ndarray, *, quality: int) -> str:
-    """A picture uint8[H, W, 3] as a data address of a JPEG."""
+    """An image uint8[H, W, 3] as a data address of a JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=quality, optimize=True)
     return _uri("jpeg", buffer.getvalue())
@@ -44,7 +44,7 @@ def shrunken_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
 
 
 def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture uint8[H, W, 3] resized to (h, w) with antialiasing."""
+    """An image uint8[H, W, 3] resized to (h, w) with antialiasing."""
     if image.shape[:2] == size:
         return image
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))

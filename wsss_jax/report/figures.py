@@ -1,4 +1,4 @@
-"""Pictures outside the gallery."""
+"""Images outside the gallery."""
 
 from html import escape
 
@@ -10,9 +10,9 @@ _JPEG_QUALITY = 85
 
 
 def figure_card(content: Figure) -> str:
-    """The HTML card of one figure: title, picture, caption."""
+    """The HTML card of one figure: title, image, caption."""
     size = embed.shrunken_size(content.image.shape[:2], MAX_SIDE)
     uri = embed.jpeg_uri(embed.shrink(content.image, size), quality=_JPEG_QUALITY)
     title, caption = escape(content.title), escape(content.caption)
-    picture = embed.img(uri, size, f"{title}: {caption}" if caption else title)
-    return f'<article class="sheet"><h3>{title}</h3>{embed.figure(picture, caption)}</article>'
+    image = embed.img(uri, size, f"{title}: {caption}" if caption else title)
+    return f'<article class="sheet"><h3>{title}</h3>{embed.figure(image, caption)}</article>'

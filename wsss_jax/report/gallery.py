@@ -1,4 +1,4 @@
-"""The gallery: every picture shrunk, quantised and embedded; the page's script draws the label maps."""
+"""The gallery: every image shrunk, quantised and embedded; the page's script draws the label maps."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,8 @@ from wsss_jax.report import embed
 from wsss_jax.report.contents import GalleryItem, ReportData
 from wsss_jax.report.overlay import cam_overlay
 
-MAX_SIDE = 384  # pixels; shown at half of it until clicked, and keeps a report of 24 pictures at a few MB
-MAX_OVERLAYS = 6  # CAM overlays per picture and result; the classes with the highest scores
+MAX_SIDE = 384  # pixels; shown at half of it until clicked, and keeps a report of 24 images at a few MB
+MAX_OVERLAYS = 6  # CAM overlays per image and result; the classes with the highest scores
 _JPEG_QUALITY = 80
 
 
@@ -47,16 +47,16 @@ def score_maps(maps: ClassMaps, size: tuple[int, int]) -> ScoreMaps:
 
 
 def thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) shrunk to at most MAX_SIDE, keeping the aspect; small pictures stay as they are."""
+    """(H, W) shrunk to at most MAX_SIDE, keeping the aspect; small images stay as they are."""
     return embed.shrunken_size(size, MAX_SIDE)
 
 
 def gallery_cards(report: ReportData) -> Iterator[str]:
-    """One HTML card per picture, in the given order."""
+    """One HTML card per image, in the given order."""
     for item in report.gallery:
         size = thumbnail_size(item.image.shape[:2])
-        picture = _Picture(item=item, image=embed.shrink(item.image, size), classes=report.classes)
-        yield _card(picture, [result.name for result in report.results])
+        image = _Drawn(item=item, image=embed.shrink(item.image, size), classes=report.classes)
+        yield _card(image, [result.name for result in report.results])
 
 
 def shown_labels(report: ReportData) -> list[int]:
@@ -72,8 +72,8 @@ def shown_labels(report: ReportData) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Picture:
-    """A picture of the gallery, shrunk to uint8[h, w, 3], and the names of the classes."""
+class _Drawn:
+    """An image of the gallery, shrunk to uint8[h, w, 3], and the names of the classes."""
 
     item: GalleryItem
     image: np.ndarray
@@ -84,7 +84,7 @@ class _Picture:
         return self.image.shape[0], self.image.shape[1]
 
     def label_score(self, labels: np.ndarray) -> ImageScore | None:
-        """The picture's own score of a label map, None without ground truth."""
+        """The image's own score of a label map, None without ground truth."""
         item = self.item
         if item.mask is None:
             return None
@@ -96,47 +96,47 @@ class _Picture:
         present = [self.classes[label - 1] for label in np.unique(shrunk) if 0 < label <= len(self.classes)]
         names = ", ".join(present) or "background only"
         alt = escape(f"{what} of {self.item.image_id}: {names}")
-        picture = embed.img(embed.png_uri(palette_png(shrunk)), self.size, alt, "map")
-        return embed.figure(f'<div class="stack">{picture}</div>', escape(f"{caption}: {names}"))
+        image = embed.img(embed.png_uri(palette_png(shrunk)), self.size, alt, "map")
+        return embed.figure(f'<div class="stack">{image}</div>', escape(f"{caption}: {names}"))
 
 
-def _card(picture: _Picture, results: Sequence[str]) -> str:
-    item = picture.item
+def _card(image: _Drawn, results: Sequence[str]) -> str:
+    item = image.item
     groups, mious, foregrounds = [], [], []
     for index, name in enumerate(results):
         score = None
         if name in item.labels:
-            score = picture.label_score(item.labels[name])
-            shown = picture.label_figure(item.labels[name], f"label map by {name}", "label map")
+            score = image.label_score(item.labels[name])
+            shown = image.label_figure(item.labels[name], f"label map by {name}", "label map")
             groups.append(_group(index, name, score, shown, css_class="one"))
         if name in item.cams:
             score = item.cams[name].score
-            groups.append(_group(index, name, score, *_cam_figures(picture, item.cams[name].maps, name)))
+            groups.append(_group(index, name, score, *_cam_figures(image, item.cams[name].maps, name)))
         mious.append(_number(None if score is None else score.miou))
         foregrounds.append(_number(None if score is None else score.foreground))
     return (
         f'<article class="card" data-id="{escape(item.image_id)}" '
         f'data-miou="{" ".join(mious)}" data-foreground="{" ".join(foregrounds)}">'
-        f'{_picture_group(picture)}<div class="groups">{"".join(groups)}</div></article>'
+        f'{_image_group(image)}<div class="groups">{"".join(groups)}</div></article>'
     )
 
 
-def _picture_group(picture: _Picture) -> str:
-    name, mask = escape(picture.item.image_id), picture.item.mask
-    photo = embed.img(_jpeg(picture.image), picture.size, f"picture {name}", "photo")
+def _image_group(image: _Drawn) -> str:
+    name, mask = escape(image.item.image_id), image.item.mask
+    photo = embed.img(_jpeg(image.image), image.size, f"image {name}", "photo")
     if mask is not None:
-        truth = picture.label_figure(mask, "ground truth", "truth")
+        truth = image.label_figure(mask, "ground truth", "truth")
     else:
         truth = embed.figure('<p class="missing">no ground truth</p>', "")
     heading = f'<h3 class="group-name">{name}</h3>'
-    figures = embed.figure(photo, "picture") + truth
+    figures = embed.figure(photo, "image") + truth
     return f'<div class="group" data-name="input">{heading}<div class="figures">{figures}</div></div>'
 
 
 def _group(
     index: int, result: str, score: ImageScore | None, figures: str, note: str = "", css_class: str = ""
 ) -> str:
-    """What one result made of a picture, under its name and the picture's own score."""
+    """What one result made of an image, under its name and the image's own score."""
     text = "" if score is None else f'<span class="score">{_score(score)}</span>'
     heading = f'<p class="group-name"><i class="key line{index}"></i>{escape(result)}{text}</p>'
     content = f'{heading}<div class="figures">{figures}</div>{note}'
@@ -153,10 +153,10 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.6f}"
 
 
-def _cam_figures(picture: _Picture, cam: ClassMaps, result: str) -> tuple[str, str]:
+def _cam_figures(image: _Drawn, cam: ClassMaps, result: str) -> tuple[str, str]:
     """The label map that follows the slider, overlays of the strongest classes, and a note on the others."""
-    maps, (height, width) = score_maps(cam, picture.size), picture.size
-    text = f"label map of {picture.item.image_id} by {result} at the slider's threshold"
+    maps, (height, width) = score_maps(cam, image.size), image.size
+    text = f"label map of {image.item.image_id} by {result} at the slider's threshold"
     canvas = (
         f'<div class="stack"><canvas class="map" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(text)}" data-best="{embed.grey_png_uri(maps.best)}" '
@@ -164,9 +164,9 @@ def _cam_figures(picture: _Picture, cam: ClassMaps, result: str) -> tuple[str, s
     )
     figures = [embed.figure(canvas, "labels at the threshold")]
     for i in _strongest(cam):
-        name = picture.classes[int(cam.class_ids[i])]
-        overlay = _jpeg(cam_overlay(picture.image, _resize_scores(cam.planes[i], picture.size)))
-        shown = embed.img(overlay, picture.size, escape(f"CAM of {name} by {result}"))
+        name = image.classes[int(cam.class_ids[i])]
+        overlay = _jpeg(cam_overlay(image.image, _resize_scores(cam.planes[i], image.size)))
+        shown = embed.img(overlay, image.size, escape(f"CAM of {name} by {result}"))
         figures.append(embed.figure(shown, f"CAM: {escape(name)}"))
     hidden = len(cam.class_ids) - MAX_OVERLAYS
     note = f'<p class="note">{hidden} weaker CAMs are not shown.</p>' if hidden > 0 else ""

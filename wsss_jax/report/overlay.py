@@ -1,4 +1,4 @@
-"""Pictures of scores and labels: heat overlays and label overlays."""
+"""Images of scores and labels: heat overlays and label overlays."""
 
 import functools
 
@@ -25,9 +25,9 @@ _HEAT_ANCHORS = np.array(
 
 
 def cam_overlay(image: np.ndarray, cam: np.ndarray, *, opacity: float = 0.8) -> np.ndarray:
-    """Draws one class's scores over a picture.
+    """Draws one class's scores over an image.
 
-    The picture turns grey and the heat colour covers it the more the higher the score, so that regions
+    The image turns grey and the heat colour covers it the more the higher the score, so that regions
     without evidence stay recognisable.
 
     Args:
@@ -50,7 +50,7 @@ def cam_overlay(image: np.ndarray, cam: np.ndarray, *, opacity: float = 0.8) -> 
 
 
 def label_overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
-    """Draws a label map over a picture in VOC colours; background (0) leaves the picture as it is.
+    """Draws a label map over an image in VOC colours; background (0) leaves the image as it is.
 
     Args:
       image: uint8[H, W, 3] RGB.
@@ -82,8 +82,8 @@ def heat_scale() -> np.ndarray:
 
 def _check(image: np.ndarray, plane: np.ndarray, opacity: float) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"a picture is uint8[H, W, 3], not {image.dtype}{list(image.shape)}")
+        raise ValueError(f"an image is uint8[H, W, 3], not {image.dtype}{list(image.shape)}")
     if plane.shape != image.shape[:2]:
-        raise ValueError(f"sizes differ: picture {image.shape[:2]}, map {plane.shape}")
+        raise ValueError(f"sizes differ: image {image.shape[:2]}, map {plane.shape}")
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}; it must lie in 0..1")

@@ -78,7 +78,7 @@ def _facts(run: Run, ids: Sequence[str], labelled: Collection[str], seen: _Seen)
 
     Images of the same data set that were seen before, for another run, are not read again.
     """
-    drawn = run.source.name == "shapes"  # cannot be damaged, and labels take as long as pictures
+    drawn = run.source.name == "shapes"  # cannot be damaged, and labels take as long as images
     dataset = run.config.dataset
     data = f"{dataset.name} {dataset.root} {dataset.shapes}"
 

@@ -60,7 +60,7 @@ class Stage:
         own training, in logs/ itself, is not named.
       scored: what metrics that the stage has written are of, given their name, which begins with the stage's;
         None for a stage without.
-      figures: pictures for the report.
+      figures: images for the report.
     """
 
     name: str

@@ -55,7 +55,7 @@ class Layout:
         return (self.cams_from or self.workdir) / "cam" / split_name(split)
 
     def cam(self, split: str, image_id: str) -> Path:
-        """keys int32[K] (0-based classes) and cam float32[K, H, W], at the picture's size."""
+        """keys int32[K] (0-based classes) and cam float32[K, H, W], at the image's size."""
         return self.cams(split) / f"{image_id}.npz"
 
     def cam_npy(self, split: str, image_id: str) -> Path:
@@ -63,7 +63,7 @@ class Layout:
         return self.workdir / "cam_npy" / split_name(split) / f"{image_id}.npy"
 
     def heat_map(self, split: str, image_id: str, class_name: str) -> Path:
-        """A picture of one class's map."""
+        """An image of one class's map."""
         return self.workdir / "heat" / split_name(split) / f"{image_id}_{file_name(class_name)}.png"
 
     def crfs(self, split: str, alpha: float) -> Path:
@@ -74,14 +74,14 @@ class Layout:
         """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, H, W] of a CRF."""
         return self.crfs(split, alpha) / f"{image_id}.npz"
 
-    def walked(self, split: str) -> Path:
+    def propagated(self, split: str) -> Path:
         """Folder of a split's scores after the random walk."""
         return self.workdir / "pseudo_scores" / split_name(split)
 
     def pseudo_scores(self, split: str, image_id: str) -> Path:
         """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, h, w] of cells of
         `stride` pixels, after the random walk."""
-        return self.walked(split) / f"{image_id}.npz"
+        return self.propagated(split) / f"{image_id}.npz"
 
     def pseudos(self, split: str) -> Path:
         """Folder of a split's pseudo masks."""

@@ -18,14 +18,14 @@ from wsss_jax.training.initial import variable_shapes
 _FLOAT = 4  # bytes
 _KEPT = 3  # checkpoints: the newest two and the best
 _COPIES = 2  # of what is learnt: weights and momentum
-_GUESS = 2  # classes in a picture
+_GUESS = 2  # classes in an image
 
 
 def needed(checked: Iterable[Part]) -> dict[str, int]:
     """Bytes that the stages will still write, by kind; what is there already is not counted.
 
-    CAMs, CRF scores and walked scores are exact where labels tell the classes. Features, pictures and reports
-    are small beside them and left out.
+    CAMs, CRF scores and propagated scores are exact where labels tell the classes. Features, images and
+    reports are small beside them and left out.
     """
     found = Counter[str]()
     for part in checked:

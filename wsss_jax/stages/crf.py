@@ -36,11 +36,11 @@ from wsss_jax.stages.refused import refusal, without_refused
 def crf(run: Run) -> None:
     """Refines the CAMs of `dataset.infer_split` that are not refined yet, for every alpha of `crf.alphas`.
 
-    A picture whose CAM file is damaged or does not fit is refused by name; the others are refined all the
+    An image whose CAM file is damaged or does not fit is refused by name; the others are refined all the
     same.
 
     Raises:
-      RunError: there are no CAMs, the folder holds scores of other settings, or pictures were refused.
+      RunError: there are no CAMs, the folder holds scores of other settings, or images were refused.
     """
     split, ids = run.config.dataset.infer_split, run.ids(run.config.dataset.infer_split)
     _record(run, split)
@@ -117,10 +117,10 @@ def _is_done(run: Run, split: str, alpha: float, image_id: str) -> bool:
 
 
 def _buckets(run: Run, ids: Sequence[str]) -> list[Size]:
-    """Padded sizes for the pictures of the whole list, so that a resumed run pads alike."""
+    """Padded sizes for the images of the whole list, so that a resumed run pads alike."""
     sizes = []
     for image_id in ids:
-        with contextlib.suppress(DataError):  # told when the picture is read
+        with contextlib.suppress(DataError):  # told when the image is read
             sizes.append(run.source.size(image_id))
     return plan_buckets(sizes, run.config.crf.max_buckets)
 

@@ -1,4 +1,4 @@
-"""Stage `infer_cam`: class activation maps of a split, one file per picture."""
+"""Stage `infer_cam`: class activation maps of a split, one file per image."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -98,8 +98,8 @@ def _write_heat_maps(run: Run, image_id: str, maps: ClassMaps) -> None:
     image, split = run.source.image(image_id), run.config.dataset.infer_split
     for class_id, cam in zip(*maps, strict=True):
         path = run.layout.heat_map(split, image_id, run.source.classes[int(class_id)])
-        picture = Image.fromarray(cam_overlay(image, cam))
-        write_whole(path, lambda file, picture=picture: picture.save(file, format="PNG"))  # type: ignore[misc]
+        heat = Image.fromarray(cam_overlay(image, cam))
+        write_whole(path, lambda file, heat=heat: heat.save(file, format="PNG"))  # type: ignore[misc]
 
 
 def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Pictures whose CAMs cannot be used: told by name, without keeping the others from being done."""
+"""Images whose CAMs cannot be used: told by name, without keeping the others from being done."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 from wsss_jax.refinement.jobs import Refused
 
 Result = TypeVar("Result")
-_SHOWN = 3  # refused pictures that the last message quotes; all are in the log
+_SHOWN = 3  # refused images that the last message quotes; all are in the log
 
 
 def without_refused(

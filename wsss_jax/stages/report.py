@@ -1,4 +1,4 @@
-"""Stage `report`: one HTML page of scores, curves and pictures."""
+"""Stage `report`: one HTML page of scores, curves and images."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ def _clock(seconds: float) -> str:
 
 
 def _warnings(run: Run, results: Sequence[Scored]) -> list[str]:
-    """Sentences on scored pictures that were trained on, by the networks of this run or others."""
+    """Sentences on scored images that were trained on, by the networks of this run or others."""
     dataset, warnings = run.config.dataset, []
     every = [(part.run, stage) for part in parts(run, run.system.stages) for stage in part.stages]
     if any(TRAIN_SPLIT in stage.reads(inner.config) for inner, stage in every):
@@ -111,9 +111,9 @@ def _warnings(run: Run, results: Sequence[Scored]) -> list[str]:
         seen = len(scored & set(run.ids(dataset.train_split)))
         if seen:
             warnings.append(
-                f"{seen:,} of the {len(scored):,} scored pictures ({dataset.eval_split}) were trained on "
+                f"{seen:,} of the {len(scored):,} scored images ({dataset.eval_split}) were trained on "
                 f"({dataset.train_split}), with their image-level labels: the scores tell how good the maps "
-                "of training pictures are, not those of new ones."
+                "of training images are, not those of new ones."
             )
     return [*warnings, *dict.fromkeys(result.warning for result in results if result.warning)]
 
@@ -158,7 +158,7 @@ def _curve(name: str, lines: Sequence[Mapping[str, Any]], key: str) -> Series:
 
 
 def _gallery(run: Run, results: Sequence[Scored]) -> list[GalleryItem]:
-    """The best and the worst pictures of the split by the result that `_sorted_by` names."""
+    """The best and the worst images of the split by the result that `_sorted_by` names."""
     readable = {entry.name: entry.read for entry in results if entry.read is not None}
     if not readable:
         return []

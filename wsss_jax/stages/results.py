@@ -50,7 +50,7 @@ def main_results(scored: Sequence[Scored], split: str, limit: int) -> list[Score
 
 
 def own_score(run: Run, shown: Map, image_id: str) -> ImageScore | None:
-    """The picture's own score; None where all of its truth is void."""
+    """The image's own score; None where all of its truth is void."""
     if isinstance(shown, GalleryCam):
         return shown.score
     classes = len(run.source.classes)

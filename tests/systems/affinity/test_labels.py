@@ -10,7 +10,7 @@ from tests.helpers.golden import GOLDEN
 from wsss_jax.data import make_source
 from wsss_jax.data.transforms import ColorJitter
 from wsss_jax.errors import ConfigError, DataError
-from wsss_jax.systems.affinity.labels import AffinitySample, cell_labels
+from wsss_jax.systems.affinity.labels import AffinitySample, position_labels
 
 
 def write(path, keys, scores):
@@ -20,7 +20,7 @@ def write(path, keys, scores):
 
 @pytest.fixture
 def sample(tmp_path):
-    """Left half of each picture surely class 3, right half surely background."""
+    """Left half of each image surely class 3, right half surely background."""
     source = make_source("shapes", num_train=2, num_val=1, image_size=64, seed=0)
     for image_id in source.ids("train"):
         H, W = source.size(image_id)
@@ -32,14 +32,14 @@ def sample(tmp_path):
 
 
 def planes(low, high):
-    """Two cells side by side, each float32[8, 16, 2] of [background, class]."""
+    """Two positions side by side, each float32[8, 16, 2] of [background, class]."""
     return [np.repeat(np.asarray(values, np.float32)[None], 8, 0).repeat(8, 1) for values in (low, high)]
 
 
 def test_labels_are_psas():
     golden = np.load(GOLDEN / "resnet38_aff.npz")
     low, high = (np.moveaxis(golden[f"crf_{name}"], 0, -1) for name in ("la", "ha"))
-    np.testing.assert_array_equal(cell_labels(low, high), golden["crf_label"])
+    np.testing.assert_array_equal(position_labels(low, high), golden["crf_label"])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_labels_are_psas():
 )
 def test_labels_of_a_cell(low, high, label):
     a, b = planes([low, (1, 0)], [high, (1, 0)])
-    np.testing.assert_array_equal(cell_labels(a, b), [[label, 0]])
+    np.testing.assert_array_equal(position_labels(a, b), [[label, 0]])
 
 
 def test_picture_and_labels_are_cut_and_mirrored_together(sample):
@@ -77,7 +77,7 @@ def test_picture_and_labels_are_cut_and_mirrored_together(sample):
 
 
 def _contains(view, crop):
-    """Whether the crop, all inside the picture, is one of its windows."""
+    """Whether the crop, all inside the image, is one of its windows."""
     windows = np.lib.stride_tricks.sliding_window_view(view, (48, 48, 3))[:, :, 0]
     return bool((windows == crop).all((2, 3, 4)).any())
 

@@ -8,11 +8,11 @@ import pytest
 from wsss_jax.errors import RunError
 from wsss_jax.systems.affinity.pairs import check_pairs
 
-SIZE = (20, 44)  # 3 x 6 cells
+SIZE = (20, 44)  # 3 x 6 positions
 
 
 class Sample:
-    """Scores of pictures whose cells are labelled by hand: 0 background, 1 and 2 classes, 255 unknown."""
+    """Scores of images whose positions are labelled by hand: 0 background, 1 and 2 classes, 255 unknown."""
 
     def __init__(self, *pictures):
         self.pictures = dict(zip("abc", pictures, strict=False))
@@ -20,7 +20,7 @@ class Sample:
         self.asked = []
 
     def scores(self, image_id, size):
-        """What the label's own plane says at both alphas; of unknown cells, they disagree."""
+        """What the label's own plane says at both alphas; of unknown positions, they disagree."""
         self.asked.append(image_id)
         pixels = np.kron(self.pictures[image_id], np.ones((8, 8), int))[: size[0], : size[1]]
         low = np.stack([pixels % 255 == label for label in range(3)], -1).astype(np.float32)
@@ -28,8 +28,8 @@ class Sample:
         return low, high
 
 
-def cells(**labels):
-    """Unknown but for the cells that are named by row and column, such as r0c3=1."""
+def positions(**labels):
+    """Unknown but for the positions that are named by row and column, such as r0c3=1."""
     found = np.full((3, 6), 255)
     for place, label in labels.items():
         found[int(place[1]), int(place[3])] = label
@@ -45,9 +45,9 @@ ALL_BACKGROUND, ALL_ONE_CLASS = np.zeros((3, 6), int), np.ones((3, 6), int)
         ([ALL_BACKGROUND], "foreground"),
         ([ALL_ONE_CLASS], "negative"),
         ([ALL_ONE_CLASS, 2 * ALL_ONE_CLASS], "negative"),  # different classes, but in different pictures
-        ([cells(r0c0=1, r0c1=0)], "foreground"),  # a negative pair only
-        ([cells(r0c0=1, r0c5=1)], "foreground"),  # too far apart
-        ([cells(r0c0=1, r0c1=1, r2c5=0)], "negative"),
+        ([positions(r0c0=1, r0c1=0)], "foreground"),  # a negative pair only
+        ([positions(r0c0=1, r0c5=1)], "foreground"),  # too far apart
+        ([positions(r0c0=1, r0c1=1, r2c5=0)], "negative"),
     ],
 )
 def test_a_kind_of_pair_that_is_nowhere_stops_training(pictures, missing):
@@ -61,8 +61,8 @@ def test_a_kind_of_pair_that_is_nowhere_stops_training(pictures, missing):
 @pytest.mark.parametrize(
     "picture",
     [
-        cells(r0c0=1, r0c2=1, r2c0=2),  # two columns apart, two rows apart
-        cells(r0c4=1, r1c3=1, r2c5=0),  # diagonally, to either side
+        positions(r0c0=1, r0c2=1, r2c0=2),  # two columns apart, two rows apart
+        positions(r0c4=1, r1c3=1, r2c5=0),  # diagonally, to either side
     ],
 )
 def test_one_picture_with_both_kinds_is_enough(picture):

@@ -47,7 +47,7 @@ def copy(finished, tmp_path):
 
 @pytest.fixture
 def without_walk(copy):
-    """A run whose CAMs have not been walked yet."""
+    """A run whose CAMs have not been propagated yet."""
     for folder in ("pseudo", "pseudo_scores"):
         shutil.rmtree(copy / folder)
     return copy
@@ -57,7 +57,7 @@ def source():
     return make_source("shapes", **config().dataset.shapes)
 
 
-def walked(folder):
+def propagated(folder):
     found = {}
     for path in sorted((folder / "pseudo_scores/val").glob("*.npz")):
         with np.load(path) as file:
@@ -74,7 +74,7 @@ def times(folder):
 
 
 def test_scores_and_masks_of_every_picture(finished):
-    data, scores, drawn = source(), walked(finished), masks(finished)
+    data, scores, drawn = source(), propagated(finished), masks(finished)
     assert list(scores) == list(drawn) == sorted(data.ids("val"))
     for image_id, (keys, planes) in scores.items():
         H, W = data.size(image_id)
@@ -173,13 +173,13 @@ def test_stopped_again_and_again_it_ends_the_same(finished, without_walk, monkey
         except Interrupted:
             stops += 1
     assert stops >= 2
-    for image_id, (keys, scores) in walked(without_walk).items():
-        np.testing.assert_array_equal(keys, walked(finished)[image_id][0])
-        np.testing.assert_allclose(scores, walked(finished)[image_id][1], rtol=1e-3, atol=1e-5)
+    for image_id, (keys, scores) in propagated(without_walk).items():
+        np.testing.assert_array_equal(keys, propagated(finished)[image_id][0])
+        np.testing.assert_allclose(scores, propagated(finished)[image_id][1], rtol=1e-3, atol=1e-5)
 
 
 def damage(folder, ids):
-    """Makes the CAM files of the first four pictures useless, each in another way."""
+    """Makes the CAM files of the first four images useless, each in another way."""
     files = [folder / f"cam/val/{image_id}.npz" for image_id in ids[:4]]
     with np.load(files[1]) as file:
         keys, cam = file["keys"], file["cam"]
@@ -200,7 +200,7 @@ def test_cams_that_cannot_be_used_are_named_and_the_others_done(without_walk, ca
     told = capsys.readouterr().out
     for image_id, reason in zip(ids[:4], ("damaged", "pixels", "class", "missing"), strict=True):
         assert any(image_id in line and reason in line for line in told.splitlines()), (image_id, reason)
-    assert sorted(masks(without_walk)) == sorted(walked(without_walk)) == sorted(ids[4:])
+    assert sorted(masks(without_walk)) == sorted(propagated(without_walk)) == sorted(ids[4:])
     shutil.copytree(kept, without_walk / "cam", dirs_exist_ok=True)
     run_stages_of(config(), without_walk, ["random_walk"])
     assert sorted(masks(without_walk)) == sorted(ids)
@@ -252,8 +252,8 @@ def test_pictures_of_odd_sizes(finished, tmp_path):
 def test_the_method_affinity_refines_another_runs_cams(finished, tmp_path, capsys):
     own = refining(finished, walk__checkpoint=str(finished / "checkpoints/affinity"))
     run_stages_of(own, tmp_path, None)
-    for image_id, (_, scores) in walked(tmp_path).items():
-        assert relative(scores, walked(finished)[image_id][1]) < 1e-5
+    for image_id, (_, scores) in propagated(tmp_path).items():
+        assert relative(scores, propagated(finished)[image_id][1]) < 1e-5
     assert not (tmp_path / "cam").exists() and not (tmp_path / "checkpoints").exists()
     assert f"train_affinity: {finished / 'checkpoints/affinity'}" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "metrics/eval_pseudo_val.json").read_text())
@@ -272,7 +272,7 @@ def test_stages_say_what_they_need(finished, tmp_path):
 
 
 def test_results_of_other_settings_are_not_mixed(copy):
-    with pytest.raises(RunError, match=r"walked scores made with walk_beta 8.0, now 4.0"):
+    with pytest.raises(RunError, match=r"propagated scores made with walk_beta 8.0, now 4.0"):
         run_stages_of(config(walk__beta=4.0), copy, ["random_walk"])
     with pytest.raises(RunError, match=r"AffinityNet's checkpoints made with crop 32.* radius 2, now 3"):
         run_stages_of(config(affinity__radius=3, affinity__crop=48), copy, ["train_affinity"])

@@ -1,4 +1,4 @@
-"""AffinityNet against psa's: features, pairs, loss, gradients, and the whole walk from picture to labels."""
+"""AffinityNet against psa's: features, pairs, loss, gradients, and the whole walk from image to labels."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from tests.helpers.networks import (
 from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch
 from wsss_jax.ops.stencil import feature_affinities, half_offsets
-from wsss_jax.refinement.pseudo import foreground_shares, walk_seeds
+from wsss_jax.refinement.pseudo import relative_foreground, walk_seeds
 from wsss_jax.refinement.walk import WalkSettings, psa_affinities
 from wsss_jax.refinement.walker import Walker, WalkInput
 from wsss_jax.sharding import data_mesh
@@ -113,10 +113,10 @@ def test_affinities_are_psas(divide):
     found = feature_affinities(features, half_offsets(5))
     assert relative(cropped(found), golden["aff_sparse"]) < 1e-4
     half = np.asarray(psa_affinities(features, jnp.array([[12, 10]] * 2), 5))[0]
-    dense, cells = np.eye(120, dtype=np.float32), np.arange(120).reshape(12, 10)
+    dense, positions = np.eye(120, dtype=np.float32), np.arange(120).reshape(12, 10)
     for plane, (dy, dx) in zip(half, half_offsets(5), strict=True):
         for y, x in np.argwhere(plane > 0):
-            p, q = cells[y, x], cells[y + dy, x + dx]
+            p, q = positions[y, x], positions[y + dy, x + dx]
             dense[p, q] = dense[q, p] = plane[y, x]
     np.testing.assert_allclose(dense, golden["aff_dense_first"], atol=1e-5)
 
@@ -154,9 +154,9 @@ def test_the_walk_from_picture_to_labels_is_psas(golden, method, bucket):
     walker = Walker(AffinityNet(), 5, settings, data_mesh(jax.devices()[:1]), plan)
     cams = ClassMaps(golden["rw_classes"].astype(np.int32), golden["rw_cams"])
     item = WalkInput("a", golden["rw_image"], walk_seeds(cams, 16, 8))
-    (walked,) = next(walker.walk(variables, [PlannedBatch(bucket, ("a",))], lambda _: item, 1))
+    (propagated,) = next(walker.walk(variables, [PlannedBatch(bucket, ("a",))], lambda _: item, 1))
     scores = np.zeros((21, 12, 10), np.float32)
-    scores[walked.maps.class_ids + 1] = walked.maps.planes
+    scores[propagated.maps.class_ids + 1] = propagated.maps.planes
     assert relative(scores, golden["rw_scores"]) < 1e-4
-    shares = foreground_shares(walked.maps, 8, golden["rw_label"].shape)
+    shares = relative_foreground(propagated.maps, 8, golden["rw_label"].shape)
     np.testing.assert_array_equal(shares.labels(0.5), golden["rw_label"])

@@ -48,7 +48,7 @@ def softmax(x):
 
 
 def by_formula(maps, side, f9, f10):
-    """Improved maps [N, K] of one picture from the normalised ones and the side branch [N, D], in float64."""
+    """Improved maps [N, K] of one image from the normalised ones and the side branch [N, D], in float64."""
     maps, side, f9, f10 = (x.astype(np.float64) for x in (maps, side, f9, f10))
     shared = side @ f9
     unit = shared / (np.linalg.norm(shared, axis=1, keepdims=True) + 1e-5)

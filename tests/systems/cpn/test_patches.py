@@ -114,7 +114,7 @@ def test_tiny_and_uniform_crops(side, colour, patches):
 
 
 def test_an_empty_box_is_no_error():
-    """A crop of which the picture covers nothing is uniform after normalising."""
+    """A crop of which the image covers nothing is uniform after normalising."""
     keep = draw_patches(
         two_colours(), np.array([0, 0, 0, 60], np.int32), np.random.default_rng(0), PatchRule(segments=4)
     )

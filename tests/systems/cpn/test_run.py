@@ -60,7 +60,7 @@ def test_it_starts_from_the_ordinary_classifier_with_a_row_for_background(tmp_pa
 
 
 def by_the_network_itself(image, classes, scales):
-    """CAM [K, H, W] of one picture as CPN's program computes it: every input alone, nothing padded."""
+    """CAM [K, H, W] of one image as CPN's program computes it: every input alone, nothing padded."""
     apply, total = jax.jit(CpnNetwork(20).apply), 0.0
     for scale in scales:
         size = round(image.shape[1] * scale), round(image.shape[0] * scale)

@@ -105,7 +105,7 @@ def test_visible_share_is_that_of_the_authors(golden, batch):
 
 
 def maps_of(*views):
-    """One picture's views of 1 x 5 positions: float32[3, 1, 5, 2], background first."""
+    """One image's views of 1 x 5 positions: float32[3, 1, 5, 2], background first."""
     maps = np.zeros((3, 1, 5, 2), np.float32)
     maps[:, 0, :, 1] = views
     return maps
@@ -116,18 +116,12 @@ terms_jitted = jax.jit(loss_terms, static_argnames="hard_share")
 
 def terms_of(maps, improved, rate=0.5, label=1.0, **settings):
     rates = np.array([[1, rate, 1 - rate]], np.float32)
-    return terms_jitted(
-        jnp.array(maps),
-        jnp.array(improved),
-        jnp.zeros((3, 2)),
-        jnp.array([[label]]),
-        jnp.array(rates),
-        **settings,
-    )
+    inputs = (jnp.array(maps), jnp.array(improved), jnp.zeros((3, 2)), jnp.array([[label]]), jnp.array(rates))
+    return {name: value[0] for name, value in terms_jitted(*inputs, **settings).items()}
 
 
 def test_terms_by_hand():
-    """Maps of 0..1 stay as they are (but for 1e-5); the views show half of the picture each."""
+    """Maps of 0..1 stay as they are (but for 1e-5); the views show half of the image each."""
     whole, hidden, shown = [0, 0, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]
     maps = maps_of(whole, hidden, shown)
     terms = {name: float(x) for name, x in terms_of(maps, maps).items()}
@@ -284,7 +278,7 @@ def test_what_the_authors_files_have_below_zero_changes_no_prediction(inferred, 
 
 
 def test_maps_go_through_the_size_of_the_networks_input():
-    """With aligned corners to it, then by the half-pixel convention to the picture's size; padding aside."""
+    """With aligned corners to it, then by the half-pixel convention to the image's size; padding aside."""
     method, rng = narrow_cpn(), np.random.default_rng(0)
     maps = rng.standard_normal((1, 6, 7, 3)).astype(np.float32)
     sizes, original = np.array([[37, 50]]), np.array([[25, 33]])

@@ -1,4 +1,4 @@
-"""Where pictures are split, against InferCam's own boxes and Python's own slices."""
+"""Where images are split, against InferCam's own boxes and Python's own slices."""
 
 import numpy as np
 import pytest
@@ -11,12 +11,12 @@ from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import DataError
 from wsss_jax.systems.infer_cam.crops import (
     Box,
-    Parts,
-    PartViews,
+    Crops,
+    CropViews,
     boxes_of_files,
+    crop_file,
     cut,
     mass_centre,
-    part_file,
     split_boxes,
     through_jpeg,
 )
@@ -99,8 +99,8 @@ def test_parts_are_what_pythons_slices_cut(cams):
     centres, margin = np.array([mass_centre(cam) for cam in cams]), (10, 20)[len(cams) - 1]
     (y0, x0), (y1, x1) = centres.min(0) - margin, centres.max(0) + margin
     wanted = pixels[:y1, :x1], pixels[:y1, x0:], pixels[y0:, :x1], pixels[y0:, x0:]
-    for box, part in zip(split_boxes(cams, SplitRule()), wanted, strict=True):
-        np.testing.assert_array_equal(cut(pixels, box), part)
+    for box, crop in zip(split_boxes(cams, SplitRule()), wanted, strict=True):
+        np.testing.assert_array_equal(cut(pixels, box), crop)
         assert min(box.size) >= 1
 
 
@@ -118,14 +118,14 @@ def test_views_are_the_part_at_every_scale_and_as_it_is():
             return np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
     box = Box(3, 16, 5, 6)  # one column, which is one column at half size too
-    ((half, double, part),) = PartViews(Parts(OnePicture()), (0.5, 2.0))(("a", [box]))
-    np.testing.assert_array_equal(part, OnePicture().image("a")[3:16, 5:6])
+    ((half, double, crop),) = CropViews(Crops(OnePicture()), (0.5, 2.0))(("a", [box]))
+    np.testing.assert_array_equal(crop, OnePicture().image("a")[3:16, 5:6])
     assert half.shape == (6, 1, 3) and double.shape == (26, 2, 3)
-    np.testing.assert_array_equal(double, rescale(part, 2.0))
+    np.testing.assert_array_equal(double, rescale(crop, 2.0))
 
 
 class Ramp:
-    """A source of one picture with colours that JPEG cannot keep."""
+    """A source of one image with colours that JPEG cannot keep."""
 
     def image(self, image_id):
         rows, columns = np.mgrid[:20, :30]
@@ -136,7 +136,7 @@ BOXES = (Box(0, 12, 0, 18), Box(0, 12, 7, 30), Box(5, 20, 0, 18), Box(5, 20, 7, 
 
 
 def test_parts_come_out_of_jpeg_files_as_opencv_writes_them():
-    """Two parts from OpenCV 5.0's `imwrite` with its defaults, read by Pillow as the authors read them."""
+    """Two crops from OpenCV 5.0's `imwrite` with its defaults, read by Pillow as the authors read them."""
     golden, picture = (
         np.load(GOLDEN / "infercam_jpeg.npz"),
         np.load(GOLDEN / "infercam_baseline.npz")["image"],
@@ -147,38 +147,38 @@ def test_parts_come_out_of_jpeg_files_as_opencv_writes_them():
             return picture
 
     boxes = [Box(*map(int, box)) for box in golden["boxes"]]
-    parts = Parts(OnePicture(), jpeg_quality=95).read("golden", boxes)
-    np.testing.assert_array_equal(parts[0], golden["part_1"])
-    np.testing.assert_array_equal(parts[3], golden["part_4"])
-    assert (parts[0] != cut(picture, boxes[0])).mean() > 0.1  # it does change them
+    crops = Crops(OnePicture(), jpeg_quality=95).read("golden", boxes)
+    np.testing.assert_array_equal(crops[0], golden["part_1"])
+    np.testing.assert_array_equal(crops[3], golden["part_4"])
+    assert (crops[0] != cut(picture, boxes[0])).mean() > 0.1  # it does change them
 
 
 def test_same_boxes_are_read_once_and_quality_0_leaves_parts_alone():
-    exact, through = Parts(Ramp()), Parts(Ramp(), jpeg_quality=95)
-    assert exact.exact and not through.exact and not Parts(Ramp(), folder="parts").exact
-    (part,) = exact.read("a", [BOXES[0]] * 4)
-    np.testing.assert_array_equal(part, Ramp().image("a")[:12, :18])
-    (part,) = through.read("a", [BOXES[0]] * 4)
-    np.testing.assert_array_equal(part, through_jpeg(Ramp().image("a")[:12, :18], 95))
+    exact, through = Crops(Ramp()), Crops(Ramp(), jpeg_quality=95)
+    assert exact.exact and not through.exact and not Crops(Ramp(), folder="crops").exact
+    (crop,) = exact.read("a", [BOXES[0]] * 4)
+    np.testing.assert_array_equal(crop, Ramp().image("a")[:12, :18])
+    (crop,) = through.read("a", [BOXES[0]] * 4)
+    np.testing.assert_array_equal(crop, through_jpeg(Ramp().image("a")[:12, :18], 95))
 
 
 def test_parts_of_a_folder_are_read_as_they_are(tmp_path):
-    """Neither cut nor written anew: what is in the files need not be in the picture."""
+    """Neither cut nor written anew: what is in the files need not be in the image."""
     rng = np.random.default_rng(0)
     for number, box in enumerate(BOXES, 1):
         noise = rng.integers(0, 256, (*box.size, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(part_file(tmp_path, "a", number), quality=80)
+        Image.fromarray(noise).save(crop_file(tmp_path, "a", number), quality=80)
     assert boxes_of_files(str(tmp_path), "a", (20, 30)) == BOXES
-    found = Parts(Ramp(), 95, str(tmp_path)).read("a", BOXES)
-    for number, part in enumerate(found, 1):
+    found = Crops(Ramp(), 95, str(tmp_path)).read("a", BOXES)
+    for number, crop in enumerate(found, 1):
         with Image.open(tmp_path / f"a_{number}.jpg") as picture:
-            np.testing.assert_array_equal(part, np.asarray(picture))
+            np.testing.assert_array_equal(crop, np.asarray(picture))
 
 
 def test_missing_and_oversized_parts_are_named(tmp_path):
     with pytest.raises(DataError, match=r"a_1.jpg: there is no such file; infer_cam.split_path is a folder"):
         boxes_of_files(str(tmp_path), "a", (20, 30))
     for number in range(1, 5):
-        Image.new("RGB", (30, 21 if number == 3 else 20)).save(part_file(tmp_path, "a", number))
+        Image.new("RGB", (30, 21 if number == 3 else 20)).save(crop_file(tmp_path, "a", number))
     with pytest.raises(DataError, match=r"a_3.jpg is \(21, 30\) pixels .* only \(20, 30\)"):
         boxes_of_files(str(tmp_path), "a", (20, 30))

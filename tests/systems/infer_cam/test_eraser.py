@@ -1,4 +1,4 @@
-"""InferCam's queue against its authors' program and against the plain loop over one part at a time."""
+"""InferCam's queue against its authors' program and against the plain loop over one crop at a time."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -17,8 +17,8 @@ from wsss_jax.models.classifier import Classifier, Scores
 from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.sharding import data_mesh
 from wsss_jax.systems.cam.task import Cam
-from wsss_jax.systems.infer_cam.crops import Box, Parts, split_boxes
-from wsss_jax.systems.infer_cam.eraser import Eraser, PartPlan
+from wsss_jax.systems.infer_cam.crops import Box, Crops, split_boxes
+from wsss_jax.systems.infer_cam.eraser import CropPlan, Eraser
 from wsss_jax.systems.infer_cam.rule import InferCam
 from wsss_jax.systems.infer_cam.settings import ErasingRule, SplitRule
 from wsss_jax.systems.seam.network import SeamNetwork
@@ -33,7 +33,7 @@ SPLIT = SplitRule(margins=(3, 5))
 
 
 class Pictures:
-    """Noise pictures with a brighter square."""
+    """Noise images with a brighter square."""
 
     name = "noise"
     classes = tuple("uvwxyz")
@@ -65,7 +65,7 @@ def infer_cam(base, **rule):
     return InferCam(base=base, split=SPLIT, erasing=ErasingRule(**rule))
 
 
-def plain_maps(method, variables, ids=tuple(SIZES)):
+def initial_cams(method, variables, ids=tuple(SIZES)):
     """{id: float32[K, H, W]} by the ordinary inference."""
     predictor = Predictor(method, data_mesh(jax.devices()[:1]), SETTINGS)
     batches = plan_batches(Pictures(), ids, SETTINGS)
@@ -74,14 +74,14 @@ def plain_maps(method, variables, ids=tuple(SIZES)):
 
 
 def plans_of(maps):
-    return [PartPlan(i, SIZES[i], GIVEN[i], split_boxes(maps[i], SPLIT)) for i in sorted(maps)]
+    return [CropPlan(i, SIZES[i], GIVEN[i], split_boxes(maps[i], SPLIT)) for i in sorted(maps)]
 
 
 def respond(method, variables, plans, maps, settings=SETTINGS, devices=1):
     """Responses by id, and the queue that made them."""
     eraser = Eraser(method, data_mesh(jax.devices()[:devices]), settings, method.erasing, plans)
     found = [
-        r for some in eraser.respond(variables, Parts(Pictures()), plans, maps.__getitem__) for r in some
+        r for some in eraser.respond(variables, Crops(Pictures()), plans, maps.__getitem__) for r in some
     ]
     assert sorted(r.image_id for r in found) == sorted(plan.image_id for plan in plans)
     return {r.image_id: r for r in found}, eraser
@@ -89,9 +89,9 @@ def respond(method, variables, plans, maps, settings=SETTINGS, devices=1):
 
 @pytest.fixture(scope="module")
 def case():
-    """Method, variables, plain maps, plans, responses and the queue."""
+    """Method, variables, initial CAMs, plans, responses and the queue."""
     method = infer_cam(Points())
-    maps = plain_maps(method, POINTS)
+    maps = initial_cams(method, POINTS)
     plans = plans_of(maps)
     return method, POINTS, maps, plans, *respond(method, POINTS, plans, maps)
 
@@ -110,17 +110,17 @@ def assert_as_plain(method, variables, plans, found, settings=SETTINGS):
 def test_queue_gives_what_one_part_at_a_time_gives(case):
     method, variables, _, plans, found, _ = case
     assert_as_plain(method, variables, plans, found)
-    rounds = [len(shares) for response in found.values() for shares in response.erased.values()]
-    assert min(rounds) < max(rounds) == 5  # parts that leave early and parts that stay to the end
+    iterations = [len(shares) for response in found.values() for shares in response.erased.values()]
+    assert min(iterations) < max(iterations) == 5  # crops that leave early and crops that stay to the end
 
 
 @pytest.mark.parametrize("base", ["cam", "seam"])
 def test_convolutions_do_not_see_beyond_their_part(base):
-    """Two parts of different sizes in one bucket; with Points above, padding could not do harm."""
+    """Two crops of different sizes in one bucket; with Points above, padding could not do harm."""
     seam = Seam(network=SeamNetwork(6, width=1 / 16, blocks=(0, 0, 0, 0)))
-    method = infer_cam(narrow_cam(blocks=(0, 0, 0, 0)) if base == "cam" else seam, rounds=2)
+    method = infer_cam(narrow_cam(blocks=(0, 0, 0, 0)) if base == "cam" else seam, iterations=2)
     variables = narrow_variables(method)
-    plan = PartPlan("f", SIZES["f"], (2, 4), (Box(0, 20, 0, 17), Box(3, 24, 5, 30)))
+    plan = CropPlan("f", SIZES["f"], (2, 4), (Box(0, 20, 0, 17), Box(3, 24, 5, 30)))
     settings = dataclasses.replace(SETTINGS, scales=(1.0,), max_buckets=1)
     found, _ = respond(method, variables, [plan], {}, settings)
     assert_as_plain(method, variables, [plan], found, settings)
@@ -160,11 +160,11 @@ def test_devices_batches_and_buckets_change_nothing(case, devices, batch_size, b
 
 
 def test_the_plain_maps_are_the_first_round_of_a_whole_picture(case):
-    """With one round there is nothing left to compute, so another picture's maps come out as they went in."""
+    """With one iteration nothing is left to compute, so another image's maps come out as they went in."""
     method, variables, _, plans, _, _ = case
     three = next(plan for plan in plans if len(plan.keys) == 3)
     given = np.random.default_rng(0).random((3, *three.size)).astype(np.float32)
-    method = dataclasses.replace(method, erasing=ErasingRule(rounds=1))
+    method = dataclasses.replace(method, erasing=ErasingRule(iterations=1))
     found, eraser = respond(method, variables, [three], {three.image_id: given})
     np.testing.assert_array_equal(found[three.image_id].maps.planes, given)
     share = 1 - (given.max(0) < 0.7).mean()
@@ -173,14 +173,14 @@ def test_the_plain_maps_are_the_first_round_of_a_whole_picture(case):
 
 
 def test_through_jpeg_a_whole_picture_has_a_first_round_of_its_own(case):
-    """The plain maps are of the picture itself, and what is asked is another one."""
+    """The initial CAMs are of the image itself, and what is asked is another one."""
     method, variables, _, plans, _, _ = case
     three = next(plan for plan in plans if len(plan.keys) == 3)
-    method = dataclasses.replace(method, erasing=ErasingRule(rounds=1))
+    method = dataclasses.replace(method, erasing=ErasingRule(iterations=1))
     given = {three.image_id: np.ones((3, *three.size), np.float32)}
     eraser = Eraser(method, data_mesh(jax.devices()[:1]), SETTINGS, method.erasing, [three])
-    parts = Parts(Pictures(), jpeg_quality=95)
-    found = eraser.respond(variables, parts, [three], given.__getitem__)
+    crops = Crops(Pictures(), jpeg_quality=95)
+    found = eraser.respond(variables, crops, [three], given.__getitem__)
     (response,) = [response for some in found for response in some]
     loop = PlainResponse(method, variables, SETTINGS.scales, jpeg_quality=95)
     wanted, _ = loop(Pictures().image(three.image_id), three)
@@ -199,10 +199,10 @@ def test_maps_of_zeros_end_after_one_round(case):
 
 
 def test_parts_of_one_pixel(case):
-    """A centre next to the corner with a start that wraps around makes such parts."""
+    """A centre next to the corner with a start that wraps around makes such crops."""
     method, variables, maps = case[:3]
     boxes = (Box(0, 24, 0, 30), Box(0, 1, 29, 30), Box(23, 24, 0, 1), Box(23, 24, 29, 30))
-    plan = PartPlan("f", SIZES["f"], GIVEN["f"], boxes)
+    plan = CropPlan("f", SIZES["f"], GIVEN["f"], boxes)
     found, _ = respond(method, variables, [plan], maps)
     assert_as_plain(method, variables, [plan], found)
 
@@ -210,9 +210,9 @@ def test_parts_of_one_pixel(case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["as they are cut", "through JPEG", "through JPEG, three classes"])
 def test_the_whole_algorithm_is_that_of_the_authors(case):
-    """Their second program got parts from memory in the first case, and OpenCV's files in the others.
+    """Their second program got crops from memory in the first case, and OpenCV's files in the others.
 
-    With three classes every part is the whole picture.
+    With three classes every crop is the whole image.
     """
     quality, three = (95 if "JPEG" in case else 0), "three" in case
     golden = np.load(GOLDEN / ("infercam_jpeg.npz" if quality else "infercam.npz"))
@@ -229,11 +229,11 @@ def test_the_whole_algorithm_is_that_of_the_authors(case):
     )
     classes = golden["three_classes"] if three else picture["classes"]
     boxes = (Box(0, 72, 0, 88),) if three else split_boxes(picture["baseline_cam"], SplitRule())
-    plan = PartPlan("golden", (72, 88), tuple(int(c) for c in classes), boxes)
+    plan = CropPlan("golden", (72, 88), tuple(int(c) for c in classes), boxes)
     eraser = Eraser(method, data_mesh(jax.devices()[:1]), settings, method.erasing, [plan])
     variables = {"classifier": golden_variables()}
     plain = {"golden": picture["baseline_cam"]}
-    responses = eraser.respond(variables, Parts(OnePicture(), quality), [plan], plain.__getitem__)
+    responses = eraser.respond(variables, Crops(OnePicture(), quality), [plan], plain.__getitem__)
     (response,) = [r for some in responses for r in some]
     diffs = golden["three_diffs" if three else "round_diffs"]
     shares = [response.erased[box] for box in boxes]

@@ -1,4 +1,4 @@
-"""Which pixel of a part erases which pixel of its resized versions."""
+"""Which pixel of a crop erases which pixel of its resized versions."""
 
 import numpy as np
 import pytest

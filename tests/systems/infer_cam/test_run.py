@@ -18,7 +18,7 @@ from wsss_jax.errors import CheckpointError, ConfigError, DataError, Interrupted
 from wsss_jax.stages.networks import result_variables
 from wsss_jax.systems.infer_cam.base_classifier import base_run
 from wsss_jax.systems.infer_cam.crops import split_boxes
-from wsss_jax.systems.infer_cam.eraser import PartPlan
+from wsss_jax.systems.infer_cam.eraser import CropPlan
 from wsss_jax.weights import to_variables
 from wsss_jax.weights.reading import read_tensors
 
@@ -78,23 +78,23 @@ def test_maps_are_those_of_the_plain_loop(finished):
     for image_id in IDS[:2]:
         keys, cam = plain[image_id]
         boxes = split_boxes(cam, run.method.split)
-        plan = PartPlan(image_id, cam.shape[1:], tuple(keys.tolist()), boxes)
+        plan = CropPlan(image_id, cam.shape[1:], tuple(keys.tolist()), boxes)
         wanted, _ = loop(run.source.image(image_id), plan)
         np.testing.assert_allclose(ours[image_id][1], wanted, atol=1e-4)
 
 
 def test_parts_are_written_only_when_asked_for(copy):
-    assert not (copy / "parts").exists()
+    assert not (copy / "crops").exists()
     run_stages_of(config_of(), copy, ["split"])
-    written = sorted(path.name for path in (copy / "parts/val").iterdir())
+    written = sorted(path.name for path in (copy / "crops/val").iterdir())
     assert written == [f"{image_id}_{number}.jpg" for image_id in IDS for number in range(1, 5)]
     for image_id, (_, cam) in read(copy / "classifier").items():
         for number, box in enumerate(split_boxes(cam, open_run(config_of(), copy).method.split), start=1):
-            with Image.open(copy / f"parts/val/{image_id}_{number}.jpg") as picture:
+            with Image.open(copy / f"crops/val/{image_id}_{number}.jpg") as picture:
                 assert (picture.height, picture.width) == box.size and picture.format == "JPEG"
-    before = (copy / f"parts/val/{IDS[0]}_1.jpg").stat().st_mtime_ns
+    before = (copy / f"crops/val/{IDS[0]}_1.jpg").stat().st_mtime_ns
     run_stages_of(config_of(), copy, ["split"])
-    assert (copy / f"parts/val/{IDS[0]}_1.jpg").stat().st_mtime_ns == before
+    assert (copy / f"crops/val/{IDS[0]}_1.jpg").stat().st_mtime_ns == before
 
 
 def test_parts_go_through_jpeg_files_in_memory_or_in_a_folder(copy, finished):
@@ -104,7 +104,7 @@ def test_parts_go_through_jpeg_files_in_memory_or_in_a_folder(copy, finished):
     run_stages_of(config_of(infer_cam__jpeg_quality=95), copy, ["infer_cam", "eval_cam"])
     in_memory = read(copy)
     shutil.rmtree(copy / "cam")
-    folder = str(copy / "parts/val")
+    folder = str(copy / "crops/val")
     run_stages_of(config_of(infer_cam__split_path=folder), copy, ["infer_cam"])
     for image_id, (_, cam) in read(copy).items():
         np.testing.assert_allclose(cam, in_memory[image_id][1], atol=1e-5)
@@ -141,7 +141,7 @@ def test_a_stop_in_the_middle_keeps_what_is_written(copy, finished, monkeypatch)
 
         def __bool__(self):
             self.looks += 1
-            return self.looks > len(IDS) + 3  # ten looks while parts are planned, then one for each picture
+            return self.looks > len(IDS) + 3  # ten looks while crops are planned, then one for each picture
 
     monkeypatch.setattr(interrupt, "_requested", AfterAWhile())
     with pytest.raises(Interrupted, match=r"infer_cam has written \d of 10 images; give the same command"):
@@ -191,8 +191,10 @@ def test_a_damaged_file_of_plain_maps_is_named(copy):
 
 
 def test_maps_of_another_rule_are_not_mixed_but_buckets_may_change(copy):
-    with pytest.raises(RunError, match=r"cam/val holds CAMs made with infer_cam .*'rounds': 5.*'rounds': 2"):
-        run_stages_of(config_of(infer_cam__rounds=2), copy, ["infer_cam"])
+    with pytest.raises(
+        RunError, match=r"cam/val holds CAMs made with infer_cam .*'iterations': 5.*'iterations': 2"
+    ):
+        run_stages_of(config_of(infer_cam__iterations=2), copy, ["infer_cam"])
     run_stages_of(config_of(infer_cam__max_buckets=2), copy, ["infer_cam"])
 
 
@@ -208,7 +210,7 @@ def test_maps_of_other_scales_are_not_mixed(copy):
         ({"infer_cam__network": "infer_cam"}, r"infer_cam.network='infer_cam': must be one of 'cam'"),
         ({"infer_cam__jpeg_quality": 101}, r"infer_cam.jpeg_quality=101: must be 1 to 100, 0 for none"),
         ({"infer_cam__jpeg_quality": -1}, r"infer_cam.jpeg_quality=-1: must be 1 to 100, 0 for none"),
-        ({"infer_cam__rounds": 0}, r"infer_cam.rounds=0.*greater than 0"),
+        ({"infer_cam__iterations": 0}, r"infer_cam.iterations=0.*greater than 0"),
         ({"infer_cam__margins": (10, -1)}, r"infer_cam.margins=\(10, -1\): must be"),
     ],
 )
@@ -251,7 +253,7 @@ def test_seams_file_converted_or_not_gives_the_maps_of_its_network(tmp_path):
     for image_id, (keys, cam) in from_file.items():
         np.testing.assert_array_equal(from_folder[image_id][1], cam)
         boxes = split_boxes(read(tmp_path / "file/classifier")[image_id][1], run.method.split)
-        plan = PartPlan(image_id, cam.shape[1:], tuple(keys.tolist()), boxes)
+        plan = CropPlan(image_id, cam.shape[1:], tuple(keys.tolist()), boxes)
         np.testing.assert_allclose(cam, loop(run.source.image(image_id), plan)[0], atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""SC-CAM's inference, padded, batched and on many devices, equals the plain network on each picture alone."""
+"""SC-CAM's inference, padded, batched and on many devices, equals the plain network on each image alone."""
 
 import dataclasses
 from typing import ClassVar
@@ -20,7 +20,7 @@ SETTINGS = InferenceSettings(scales=(1.0,), flip=False, class_filter="all", batc
 
 
 class Pictures:
-    """A source of noise pictures of odd sizes; everything else is not asked for."""
+    """A source of noise images of odd sizes; everything else is not asked for."""
 
     classes = tuple("uvwxyz")
     sizes: ClassVar = {"a": (30, 41), "b": (41, 30), "c": (17, 40)}
@@ -40,7 +40,7 @@ def narrow(maps):
 
 def test_features_are_the_same_on_many_devices_and_without_padding():
     source, network = Pictures(), PooledFeatures(width=1 / 16, blocks=(0, 0, 0, 0))
-    whole = narrow_variables(narrow("parent"))["classifier"]
+    whole = narrow_variables(narrow("class"))["classifier"]
     variables = {collection: {"trunk": modules["trunk"]} for collection, modules in whole.items()}
     batches = plan_batches(source, tuple(source.sizes), SETTINGS)
     apply = jax.jit(network.apply)
@@ -54,7 +54,7 @@ def test_features_are_the_same_on_many_devices_and_without_padding():
 
 
 def test_maps_of_sub_categories_are_summed_over_views_and_then_merged():
-    """A class's k maps peak at different places in a picture and its mirror image, so the order matters."""
+    """A class's k maps peak at different places in an image and its mirror image, so the order matters."""
     source, method, given = Pictures(), narrow("subcategories"), {"a": (1, 4), "b": (0,), "c": (2, 3)}
     settings = dataclasses.replace(SETTINGS, flip=True, class_filter="given")
     variables = narrow_variables(method)
@@ -64,7 +64,7 @@ def test_maps_of_sub_categories_are_summed_over_views_and_then_merged():
     for p in (p for batch in predictor.predict(variables, source, batches, given) for p in batch):
         image, total = source.image(p.image_id), 0.0
         for step in (1, -1):
-            scores = apply(variables["classifier"], IMAGENET.images(image[None, :, ::step])).children
+            scores = apply(variables["classifier"], IMAGENET.images(image[None, :, ::step])).subcategories
             maps = jax.nn.relu(scores.maps)[:, :, ::step]
             total += np.asarray(resize(maps, image.shape[:2]))[0]
         merged = total.reshape(*image.shape[:2], 6, K).max(-1)

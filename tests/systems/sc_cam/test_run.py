@@ -94,13 +94,13 @@ def test_every_round_leaves_its_results(finished):
                 assert sheet.format == "PNG" and sheet.width > 200
     assert (folder / "classifier/metrics/eval_cam_val.json").is_file()
     page = (folder / "report/index.html").read_text()
-    for text in ("SC-CAM, round 1", "ordinary classifier", "Sub-categories of snail"):
+    for text in ("SC-CAM, round 1", "ordinary classifier", "Subcategories of snail"):
         assert text in page
 
 
 def test_each_round_ends_at_the_epoch_that_it_hands_on(finished):
     folder, config = finished
-    assert tuple(config.sc_cam.hand_on) == (0, 1) and config.total_epochs == 2
+    assert tuple(config.sc_cam.handoff_epochs) == (0, 1) and config.total_epochs == 2
     for place, epochs in ((folder / "round_1", 1), (folder, 2)):
         last = place / "checkpoints/classifier" / str(steps(place / "checkpoints/classifier")[-1])
         assert read_meta(last)["epochs"] == epochs
@@ -175,7 +175,7 @@ def test_maps_of_sub_categories_can_be_asked_for(copy):
     [
         (["features"], r"round_1.*no weights of round 1.*--stages=rounds"),
         (["cluster"], r"settings.json: there are no features.*--stages=features"),
-        (["train"], r"train.npz: there are no sub-categories.*--stages=cluster"),
+        (["train"], r"train.npz: there are no subcategories.*--stages=cluster"),
         (["rounds"], r"classifier: there are no weights of a classifier.*--stages=classifier"),
     ],
 )
@@ -221,7 +221,7 @@ def test_sub_labels_of_another_list_are_refused(tmp_path, finished):
     config = config_of(dataset__train_split=str(list_file), **options)
     run_stages_of(config, tmp_path / "run", ["features", "cluster"])
     list_file.write_text("".join(f"train_{i:05d}\n" for i in range(8, 24)))
-    with pytest.raises(RunError, match=r"mine.npz holds sub-categories made with list_sha256 '.*; delete it"):
+    with pytest.raises(RunError, match=r"mine.npz holds subcategories made with list_sha256 '.*; delete it"):
         run_stages_of(config, tmp_path / "run", ["train"])
     with pytest.raises(RunError, match=r"holds features made with list_sha256"):
         run_stages_of(config, tmp_path / "run", ["features"])
@@ -229,9 +229,9 @@ def test_sub_labels_of_another_list_are_refused(tmp_path, finished):
 
 def test_sub_labels_of_another_k_are_refused(copy):
     (copy / "config.json").unlink()
-    with pytest.raises(RunError, match=r"train.npz holds sub-categories made with k 2, now 3; delete it"):
+    with pytest.raises(RunError, match=r"train.npz holds subcategories made with k 2, now 3; delete it"):
         run_stages_of(config_of(sc_cam__k=3), copy, ["train"])
-    with pytest.raises(RunError, match=r"train.npz holds sub-categories made with k 2, now 3; delete it"):
+    with pytest.raises(RunError, match=r"train.npz holds subcategories made with k 2, now 3; delete it"):
         run_stages_of(config_of(sc_cam__k=3), copy, ["cluster"])
 
 
@@ -271,10 +271,13 @@ def test_a_published_file_is_converted_and_gives_cams(tmp_path):
         ({"sc_cam.k": 0}, r"config.sc_cam.k=0: must be greater than 0"),
         ({"sc_cam.k": -3}, r"config.sc_cam.k=-3: must be greater than 0"),
         ({"sc_cam.rounds": 0}, r"config.sc_cam.rounds=0: must be greater than 0"),
-        ({"sc_cam.rounds": 4}, r"hand_on=\(30, 40, 50\): must be an epoch for each of 4 round"),
-        ({"sc_cam.hand_on": (30, 2.5, 2)}, r"hand_on=\(30, 2.5, 2\): must be an epoch"),
-        ({"sc_cam.hand_on": (30, -1, 2)}, r"hand_on=\(30, -1, 2\): must be an epoch"),
-        ({"sc_cam.maps": "child"}, r"sc_cam.maps='child': must be one of 'classes', 'subcategories'"),
+        ({"sc_cam.rounds": 4}, r"handoff_epochs=\(30, 40, 50\): must be an epoch for each of 4 round"),
+        ({"sc_cam.handoff_epochs": (30, 2.5, 2)}, r"handoff_epochs=\(30, 2.5, 2\): must be an epoch"),
+        ({"sc_cam.handoff_epochs": (30, -1, 2)}, r"handoff_epochs=\(30, -1, 2\): must be an epoch"),
+        (
+            {"sc_cam.maps": "subcategory"},
+            r"sc_cam.maps='subcategory': must be one of 'classes', 'subcategories'",
+        ),
         ({"cam.binarised_npy": True}, r"binarised_npy=True: only exported files.*export_npy=True"),
     ],
 )
@@ -287,7 +290,7 @@ def test_settings_that_cannot_be_are_refused(changes, message):
 
 def test_published_rounds_train_31_41_and_51_epochs(tmp_path):
     config = tiny("sc_cam_voc")
-    config.total_epochs, config.sc_cam.rounds, config.sc_cam.hand_on = 61, 3, (30, 40, 50)
+    config.total_epochs, config.sc_cam.rounds, config.sc_cam.handoff_epochs = 61, 3, (30, 40, 50)
     config.dataset.name = "shapes"
     run = open_run(config, tmp_path)
     assert [last_epoch(c) for c in (round_of(run, 1).config, round_of(run, 2).config, config)] == [31, 41, 51]

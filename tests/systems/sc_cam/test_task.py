@@ -19,7 +19,7 @@ from tests.helpers.networks import (
     relative,
 )
 from wsss_jax.refinement.energies import binarised
-from wsss_jax.systems.sc_cam.network import PooledFeatures, SubcategoryClassifier, family_score
+from wsss_jax.systems.sc_cam.network import PooledFeatures, SubcategoryClassifier, score_subcategories
 from wsss_jax.systems.sc_cam.task import ScCam, label_accuracy
 from wsss_jax.training.initial import fresh_variables
 from wsss_jax.training.step import merge, partition
@@ -39,7 +39,7 @@ def narrow_sc_cam(k=3, maps="classes", **options) -> ScCam:
 
 
 def score(method, variables, images, keys=None):
-    apply = jax.jit(functools.partial(family_score, method.network))
+    apply = jax.jit(functools.partial(score_subcategories, method.network))
     return apply(variables, images, keys=keys)
 
 
@@ -87,7 +87,7 @@ def test_published_network_scores_and_learns_as_the_authors(divide):
     batch = {"images": images, "labels": golden["label_20"], "sub_labels": golden["label_200"]}
 
     scores = jax.jit(network.apply)(variables["classifier"], images)
-    for found, heads in ((scores.parents, 20), (scores.children, 200)):
+    for found, heads in ((scores.classes, 20), (scores.subcategories, 200)):
         assert relative(found.logits, golden[f"logits_{heads}"]) < 1e-4
         assert relative(np.maximum(found.maps, 0).transpose(0, 3, 1, 2), golden[f"cam_{heads}"]) < 1e-4
     trunk = {name: {"trunk": tree["trunk"]} for name, tree in variables["classifier"].items()}
@@ -99,7 +99,7 @@ def test_published_network_scores_and_learns_as_the_authors(divide):
         return batch_loss(method.loss(merge(trainable, frozen), batch, None, None))
 
     (_, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(trainable, frozen)
-    for ours, theirs in (("loss", "loss"), ("loss_parent", "loss_20"), ("loss_sub", "loss_200")):
+    for ours, theirs in (("loss", "loss"), ("loss_class", "loss_20"), ("loss_sub", "loss_200")):
         np.testing.assert_allclose(metrics[ours], golden[theirs], rtol=1e-4)
     checked = [key for key in golden if key.startswith("gradnorm/")]
     assert len(checked) == 8
@@ -126,10 +126,10 @@ def test_loss_is_parents_plus_five_times_children():
         probability = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
         return -np.mean(labels * np.log(probability) + (1 - labels) * np.log(1 - probability))
 
-    parent = soft_margin(scores.parents.logits, batch["labels"])
-    child = soft_margin(scores.children.logits, batch["sub_labels"])
-    np.testing.assert_allclose(metrics["loss_parent"], parent, rtol=1e-5)
-    np.testing.assert_allclose(metrics["loss"], parent + 5 * child, rtol=1e-5)
+    of_class = soft_margin(scores.classes.logits, batch["labels"])
+    subcategory = soft_margin(scores.subcategories.logits, batch["sub_labels"])
+    np.testing.assert_allclose(metrics["loss_class"], of_class, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], of_class + 5 * subcategory, rtol=1e-5)
 
 
 def test_both_heads_are_new_layers_and_see_the_same_dropped_channels():
@@ -139,12 +139,12 @@ def test_both_heads_are_new_layers_and_see_the_same_dropped_channels():
     assert method.group(("classifier", "params", "trunk", "b7", "conv_branch1", "kernel")) == "pretrained"
     variables = narrow_variables(method)["classifier"]
     params = variables["params"]
-    # With the children's kernel a repetition of the parents', the children's logits repeat the parents'.
+    # With the subcategories' kernel a repetition of the classes', so are their logits.
     params = {**params, "fc8_200": {"kernel": np.repeat(params["fc8_20"]["kernel"], 3, axis=-1)}}
     images = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
     keys = jax.random.split(jax.random.key(0), 2)
     scores = score(method, {**variables, "params": params}, images, keys=keys)
-    assert relative(scores.children.logits, np.repeat(scores.parents.logits, 3, axis=1)) < 1e-5
+    assert relative(scores.subcategories.logits, np.repeat(scores.classes.logits, 3, axis=1)) < 1e-5
 
 
 def test_accuracy_is_shared_labels_over_all_labels():

@@ -20,7 +20,7 @@ IMAGE = np.random.default_rng(0).standard_normal((1, 33, 49, 3)).astype(np.float
 
 
 def test_both_maps_are_those_of_the_authors():
-    """Their network with 1/16 of its channels; its 21 classes and the picture's 3 colours stay."""
+    """Their network with 1/16 of its channels; its 21 classes and the image's 3 colours stay."""
     golden = np.load(GOLDEN / "narrow" / "seam.npz")
     variables = golden_variables(network="infercam_seam", divide=NARROW)
     images = golden["x"].transpose(0, 2, 3, 1)

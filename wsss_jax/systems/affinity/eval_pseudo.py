@@ -1,4 +1,4 @@
-"""Stage `eval_pseudo`: scores of the pseudo masks, at all shares against background in one pass."""
+"""Stage `eval_pseudo`: scores of the pseudo masks, at all scores relative to background in one pass."""
 
 import functools
 from typing import Any
@@ -9,9 +9,9 @@ from wsss_jax.data.images import read_mask as read_label_map
 from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, Run, Stage, require
 from wsss_jax.runs.scored import PSEUDO, Scored
 from wsss_jax.stages.evaluate import sweep_split
-from wsss_jax.systems.affinity.random_walk import read_shares
+from wsss_jax.systems.affinity.random_walk import read_relative_foreground
 
-_SAME = "AffinityNet was trained on the CAMs of the very pictures that are scored."
+_SAME = "AffinityNet was trained on the CAMs of the very images that are scored."
 
 
 def eval_pseudo(run: Run) -> None:
@@ -19,9 +19,9 @@ def eval_pseudo(run: Run) -> None:
 
     The score at the fixed threshold is that of the masks on disk.
     """
-    settings_file = run.layout.walked(run.config.dataset.infer_split) / "settings.json"
-    require(settings_file, "walked scores", "random_walk")
-    sweep_split(run, "eval_pseudo", "walk", settings_file, read_shares)
+    settings_file = run.layout.propagated(run.config.dataset.infer_split) / "settings.json"
+    require(settings_file, "propagated scores", "random_walk")
+    sweep_split(run, "eval_pseudo", "walk", settings_file, read_relative_foreground)
 
 
 def scored(run: Run, name: str, metrics: dict[str, Any]) -> Scored:
@@ -33,7 +33,7 @@ def scored(run: Run, name: str, metrics: dict[str, Any]) -> Scored:
         kind=PSEUDO,
         metrics=metrics,
         read=functools.partial(_read, run) if there else None,
-        threshold="share against background",
+        threshold="score relative to background",
         warning=_SAME if metrics["list_sha256"] in lists else "",
     )
 

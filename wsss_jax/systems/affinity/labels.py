@@ -1,7 +1,7 @@
-"""AffinityNet's training samples: where CRF scores are confident, cells of 8 x 8 pixels have a label.
+"""AffinityNet's training samples: where CRF scores are confident, positions of 8 x 8 pixels have a label.
 
-The order is psa's (J. Ahn, S. Kwak, CVPR 2018): picture and scores are cropped and flipped together, the
-scores are averaged over cells, and only then compared. Pictures keep their size.
+The order is psa's (J. Ahn, S. Kwak, CVPR 2018): image and scores are cropped and flipped together, the
+scores are averaged over positions, and only then compared. Images keep their size.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ from wsss_jax.data.loader import Sample
 from wsss_jax.data.source import VOID, Source
 from wsss_jax.data.transforms import ColorJitter, color_jitter, random_window
 from wsss_jax.errors import ConfigError, DataError
-from wsss_jax.refinement.pseudo import mean_of_cells
+from wsss_jax.refinement.pseudo import mean_of_positions
 
-CELL = 8
-_NOTHING = 1e-5  # scores below it mean that the cell lies outside the picture
+STRIDE = 8
+_NOTHING = 1e-5  # scores below it mean that the position lies outside the image
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class AffinitySample:
         low: folder of the scores whose background is generous, so that what is foreground is sure (<id>.npz).
         high: folder of those whose background is sparing, so that what is background is sure.
         crop: side of the square crop in pixels, a multiple of 8.
-        flip: whether to mirror half of the pictures.
+        flip: whether to mirror half of the images.
         jitter: the colour jitter, or None for none.
     """
 
@@ -41,8 +41,8 @@ class AffinitySample:
     jitter: ColorJitter | None = None
 
     def __post_init__(self) -> None:
-        if self.crop < CELL or self.crop % CELL:
-            raise ConfigError(f"config.affinity.crop={self.crop}: must be a multiple of {CELL}")
+        if self.crop < STRIDE or self.crop % STRIDE:
+            raise ConfigError(f"config.affinity.crop={self.crop}: must be a multiple of {STRIDE}")
 
     def __call__(self, image_id: str, rng: np.random.Generator) -> Sample:
         """Returns the sample."""
@@ -53,10 +53,10 @@ class AffinitySample:
         if self.jitter is not None:
             image = color_jitter(image, rng, self.jitter)
         window = random_window((image.shape[0], image.shape[1]), rng, self.crop)
-        # psa crops before it normalises here (for classification after), so what lies beyond the picture is
+        # psa crops before it normalises here (for classification after), so what lies beyond the image is
         # black and not the mean colour: the box is the whole crop.
         box = np.array([0, self.crop, 0, self.crop], np.int32)
-        labels = cell_labels(window.cut(low), window.cut(high))
+        labels = position_labels(window.cut(low), window.cut(high))
         return {"image": window.cut(image), "box": box, "labels": labels}
 
     def scores(self, image_id: str, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -73,17 +73,17 @@ class AffinitySample:
         return np.moveaxis(low.planes, 0, -1), np.moveaxis(high.planes, 0, -1)
 
 
-def cell_labels(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Labels of cells from the scores at a low and a high alpha, each float32[c, c, K + 1], background first.
+def position_labels(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Labels of positions from scores at a low and a high alpha, each float32[c, c, K + 1], background first.
 
     Foreground where the low one says so, unknown where it says background; then background where the high
     one says so, also where the low one has just said foreground; then unknown where there is no score at all.
 
     Returns:
         uint8[c / 8, c / 8]: 0 background, 255 unknown, else the *place* of the class among the image's own
-        (1, 2, ...): only whether two cells are alike is used.
+        (1, 2, ...): only whether two positions are alike is used.
     """
-    low, high = mean_of_cells(low, CELL), mean_of_cells(high, CELL)
+    low, high = mean_of_positions(low, STRIDE), mean_of_positions(high, STRIDE)
     labels = low.argmax(-1).astype(np.uint8)
     labels[labels == 0] = VOID
     labels[high.argmax(-1) == 0] = 0

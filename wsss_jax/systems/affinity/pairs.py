@@ -7,7 +7,7 @@ import numpy as np
 from wsss_jax.data.source import VOID
 from wsss_jax.errors import RunError
 from wsss_jax.ops.stencil import half_offsets
-from wsss_jax.systems.affinity.labels import CELL, AffinitySample, cell_labels
+from wsss_jax.systems.affinity.labels import STRIDE, AffinitySample, position_labels
 
 
 def check_pairs(sample: AffinitySample, ids: Sequence[str], radius: int) -> None:
@@ -27,9 +27,9 @@ def check_pairs(sample: AffinitySample, ids: Sequence[str], radius: int) -> None
             negative |= bool((known & (here != there)).any())
         if foreground and negative:
             return
-    kind = "foreground pair (two near cells of one class)"
+    kind = "foreground pair (two near positions of one class)"
     if foreground:
-        kind = "negative pair (two near cells of different classes, or of a class and background)"
+        kind = "negative pair (two near positions of different classes, or of a class and background)"
     raise RunError(
         f"train_affinity: the CRF scores of all {len(ids)} images have no {kind}, so AffinityNet would learn "
         "nothing; lower --config.affinity.alpha_low for more foreground or alpha_high for more background "
@@ -38,15 +38,15 @@ def check_pairs(sample: AffinitySample, ids: Sequence[str], radius: int) -> None
 
 
 def _labels(sample: AffinitySample, image_id: str) -> np.ndarray:
-    """The labels of all cells of a picture, uint8[ceil(H / 8), ceil(W / 8)]."""
+    """The labels of all positions of an image, uint8[ceil(H / 8), ceil(W / 8)]."""
     size = sample.source.size(image_id)
-    beyond = [(0, -side % CELL) for side in size]
+    beyond = [(0, -side % STRIDE) for side in size]
     low, high = (np.pad(planes, [*beyond, (0, 0)]) for planes in sample.scores(image_id, size))
-    return cell_labels(low, high)
+    return position_labels(low, high)
 
 
 def _paired(labels: np.ndarray, dy: int, dx: int) -> tuple[np.ndarray, np.ndarray]:
-    """The cells that have another one at the offset, and these; dy >= 0."""
+    """The positions that have another one at the offset, and these; dy >= 0."""
     h, w = labels.shape
     left, right = max(0, -dx), max(0, dx)
     return labels[: max(0, h - dy), left : max(left, w - right)], labels[dy:, right : max(right, w - left)]

@@ -17,7 +17,7 @@ from wsss_jax.inference.predict import InferenceSettings
 from wsss_jax.interrupt import stop_here
 from wsss_jax.progress import Progress
 from wsss_jax.refinement.jobs import Attempt, Refused
-from wsss_jax.refinement.pseudo import foreground_shares, walk_seeds
+from wsss_jax.refinement.pseudo import relative_foreground, walk_seeds
 from wsss_jax.refinement.walk import WalkSettings
 from wsss_jax.refinement.walker import Walker, WalkInput
 from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, require_cams
@@ -31,7 +31,7 @@ from wsss_jax.systems.affinity.train import affinity_variables
 
 
 def random_walk(run: Run) -> None:
-    """Walks the CAMs that have not been walked yet, and draws the masks that are missing or of another level.
+    """Propagates the CAMs that are left, and draws the masks that are missing or of another level.
 
     Raises:
       RunError: the folder holds scores of other weights or settings, or some CAMs cannot be used (at the end,
@@ -41,7 +41,7 @@ def random_walk(run: Run) -> None:
     ids, name = run.ids(split), f"random_walk {split_name(split)}"
     require_cams(run)
     variables, known = affinity_variables(run, method)
-    record_provenance(run.layout.walked(split), _provenance(run, ids, known), "walked scores")
+    record_provenance(run.layout.propagated(split), _provenance(run, ids, known), "propagated scores")
     plan, path = _plan_settings(run), functools.partial(run.layout.pseudo_scores, split)
     batches, todo = own_batches(run, ids, plan, path)
     own = [image_id for batch in batches for image_id in batch.image_ids]
@@ -66,25 +66,25 @@ def walk_settings(run: Run) -> WalkSettings:
 
 
 def load_input(run: Run, stride: int, image_id: str) -> WalkInput:
-    """Reads a picture and its CAMs; DataError if they cannot be used."""
+    """Reads an image and its CAMs; DataError if they cannot be used."""
     image = run.source.image(image_id)
     maps = read_cams(run, image_id, image.shape[:2])
     return WalkInput(image_id, image, walk_seeds(maps, run.config.walk.alpha, stride))
 
 
 def mask_of(run: Run, image_id: str) -> np.ndarray:
-    """The pseudo mask uint8[H, W] of an image's walked scores at `walk.fixed_threshold`."""
-    shares = read_shares(run, image_id, run.source.size(image_id))
+    """The pseudo mask uint8[H, W] of an image's propagated scores at `walk.fixed_threshold`."""
+    shares = read_relative_foreground(run, image_id, run.source.size(image_id))
     return shares.labels(run.config.walk.fixed_threshold)
 
 
-def read_shares(run: Run, image_id: str, size: Size) -> ClassMaps:
+def read_relative_foreground(run: Run, image_id: str, size: Size) -> ClassMaps:
     """How far each class of an image of a size outweighs the background, at that size."""
     path = run.layout.pseudo_scores(run.config.dataset.infer_split, image_id)
     stride = affinity_net(run.config).network.stride
-    cells = (-(-size[0] // stride), -(-size[1] // stride))
-    scores = read_maps(path, image_id, cells, background=True, stage="random_walk")
-    return foreground_shares(scores, stride, size)
+    positions = (-(-size[0] // stride), -(-size[1] // stride))
+    scores = read_maps(path, image_id, positions, background=True, stage="random_walk")
+    return relative_foreground(scores, stride, size)
 
 
 def _plan_settings(run: Run) -> InferenceSettings:
@@ -105,7 +105,7 @@ def _draw_masks(run: Run, ids: Sequence[str]) -> None:
     """Draws the masks of all images that have scores; those that are there stay if they are of this level."""
     split, level = run.config.dataset.infer_split, run.config.walk.fixed_threshold
     note = run.layout.pseudos(split) / FILE
-    made_of = {"level": level, **read_provenance(run.layout.walked(split))}
+    made_of = {"level": level, **read_provenance(run.layout.propagated(split))}
     fresh = note.exists() and read_provenance(note.parent) == made_of
     todo = [
         image_id
@@ -151,7 +151,7 @@ def _describe(run: Run) -> str:
 def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
     """Bytes of the scores that are not there yet."""
     path = functools.partial(run.layout.pseudo_scores, run.config.dataset.infer_split)
-    return {"walked scores": map_bytes(run, facts, path) // affinity_net(run.config).network.stride ** 2}
+    return {"propagated scores": map_bytes(run, facts, path) // affinity_net(run.config).network.stride ** 2}
 
 
 RANDOM_WALK = Stage(

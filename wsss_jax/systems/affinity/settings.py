@@ -20,7 +20,7 @@ def _check(flat: Mapping[str, Any]) -> None:
     if radius < 2 or crop % 8 or crop // 8 <= 2 * (radius - 1):
         raise ConfigError(
             f"config.affinity.crop={crop}, affinity.radius={radius}: the crop must be a multiple of 8 and "
-            "more than 2 * (radius - 1) cells of 8 pixels, the radius at least 2"
+            "more than 2 * (radius - 1) positions of 8 pixels, the radius at least 2"
         )
     low, high = flat["affinity.alpha_low"], flat["affinity.alpha_high"]
     if not low < high:
@@ -52,7 +52,7 @@ SECTIONS = (
         batch_size=Setting(8, "Images per step over all devices; the loss needs them at once", POSITIVE),
         total_epochs=Setting(8, "Epochs", POSITIVE),
         crop=Setting(448, "Side in pixels, a multiple of 8"),
-        radius=Setting(5, "Pairs are nearer than this, in cells of 8 pixels; of the walk too"),
+        radius=Setting(5, "Pairs are nearer than this, in positions of 8 pixels; of the walk too"),
         learning_rate=Setting(0.1, "Of pretrained weights; momentum, decay: see `optimizer`", POSITIVE),
         new_layers=Setting(10.0, "Times the learning rate, of weights that start fresh"),
     ),

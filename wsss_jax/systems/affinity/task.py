@@ -35,7 +35,7 @@ class Affinity(OneNetwork[AffinityNet]):
 
     Attributes:
       network, frozen_blocks: see `OneNetwork`.
-      radius: pairs are nearer than this, in cells of 8 pixels (5).
+      radius: pairs are nearer than this, in positions of 8 pixels (5).
     """
 
     radius: int
@@ -69,7 +69,7 @@ class Affinity(OneNetwork[AffinityNet]):
 
 
 def pair_labels(labels: jax.Array, radius: int) -> PairLabels:
-    """What the labels uint8[B, h, w] of cells say of the pairs that psa trains on."""
+    """What the labels uint8[B, h, w] of positions say of the pairs that psa trains on."""
     offsets = half_offsets(radius)
     B, h, w = labels.shape
     sizes = jnp.tile(jnp.asarray([[h, w]]), (B, 1))

@@ -1,4 +1,4 @@
-"""Stage `train_affinity`: AffinityNet on the CRF scores of the pictures whose CAMs are to be refined."""
+"""Stage `train_affinity`: AffinityNet on the CRF scores of the images whose CAMs are to be refined."""
 
 import json
 from collections.abc import Mapping, Sequence

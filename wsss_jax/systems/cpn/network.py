@@ -25,14 +25,14 @@ class CpnScores(NamedTuple):
 
     maps: jax.Array  # float32[B, h, w, C + 1], class scores per position, no ReLU, stride 8
     improved: jax.Array  # float32[B, h, w, C + 1], >= 0, the maps after PCM and PRCM, stride 8, 0 outside
-    logits: jax.Array  # float32[B, C + 1], mean of the maps as they are after resizing to the picture's size
+    logits: jax.Array  # float32[B, C + 1], mean of the maps as they are after resizing to the image's size
 
 
 class CpnNetwork(OnResNet38):
     """conv6 - channel dropout - `fc8` at every position, and the improved maps.
 
     CPN's code resizes both kinds of maps to the input's size with aligned corners before it returns them.
-    Here they come at stride 8, and who needs them larger resizes them: inference goes on to the picture's
+    Here they come at stride 8, and who needs them larger resizes them: inference goes on to the image's
     size in the same product, and the logits need no full-size map.
     """
 

@@ -1,4 +1,4 @@
-"""Which patches of a training crop are hidden, for methods that compare complementary parts of a picture.
+"""Which patches of a training crop are hidden, for methods that compare complementary parts of an image.
 
 Host side, in loader workers. scikit-image is imported when the first superpixels are made.
 """
@@ -30,7 +30,7 @@ def draw_patches(image: np.ndarray, box: np.ndarray, rng: np.random.Generator, r
 
     Args:
         image: uint8[H, W, 3], RGB, the crop.
-        box: int32[4], (top, bottom, left, right) of the picture inside the crop.
+        box: int32[4], (top, bottom, left, right) of the image inside the crop.
         rng: the only source of randomness.
         rule: how they are drawn.
 

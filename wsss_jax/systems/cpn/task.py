@@ -73,7 +73,7 @@ class Cpn(OneNetwork[CpnNetwork], InputSizeMaps, Method):
         return score_cpn(self.network, variables, flat, keys=None if keys is None else keys.reshape(-1))
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
-        """The improved maps of the classes, without background; logits are those of the plain maps."""
+        """The improved maps of the classes, without background; logits are those of the initial CAMs."""
         scores = score_cpn(self.network, variables[self.name], images, sizes)
         return Scores(scores.improved[..., 1:], scores.logits[:, 1:])
 
@@ -119,7 +119,7 @@ def loss_terms(
     loss_tcp_improved = jnp.abs(rv - rv1 - rv2)[..., 1:].mean((1, 2, 3))
 
     # The background comes from maps that are weighted by the rate already, so it is stronger the less of the
-    # picture is visible, as in CPN's code.
+    # image is visible, as in CPN's code.
     fixed, fixed1, fixed2, rv1, rv2 = map(_with_background, (fixed, fixed1, fixed2, rv1, rv2))
     loss_cpcr1 = hard_example_mean(jnp.abs(max_onehot(fixed - fixed1) - rv2), hard_share)
     loss_cpcr2 = hard_example_mean(jnp.abs(max_onehot(fixed - fixed2) - rv1), hard_share)

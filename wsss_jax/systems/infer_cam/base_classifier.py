@@ -1,4 +1,4 @@
-"""What InferCam starts from and is compared with: a classifier's plain maps, as a run within the run."""
+"""What InferCam starts from and is compared with: a classifier's initial CAMs, as a run within the run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -38,19 +38,19 @@ def base_runs(run: Run) -> Sequence[SubRun]:
 
 
 BASE_CLASSIFIER = dataclasses.replace(CLASSIFIER, inner=base_runs)
-# Stage `eval_cam`: scores of the plain maps, too.
+# Stage `eval_cam`: scores of the initial CAMs, too.
 EVAL_BOTH = dataclasses.replace(
     EVAL_CAM, inner=lambda run: (SubRun(base_run(run), (EVAL_CAM.name,), section="classifier"),)
 )
 
 
-def require_plain_maps(base: Run) -> None:
+def require_initial_cams(base: Run) -> None:
     """RunError if the stage `classifier` has not run."""
     folder = base.layout.cams(base.config.dataset.infer_split)
-    require(folder / "settings.json", "plain maps", "classifier")
+    require(folder / "settings.json", "initial CAMs", "classifier")
 
 
-def plain_maps(base: Run, image_id: str) -> ClassMaps:
+def initial_cams(base: Run, image_id: str) -> ClassMaps:
     """The maps of an image; DataError if there is no sound file."""
     path = base.layout.cam(base.config.dataset.infer_split, image_id)
     return read_maps(path, image_id, base.source.size(image_id), stage="classifier")

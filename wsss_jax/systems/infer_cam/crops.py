@@ -1,8 +1,8 @@
-"""Where InferCam cuts a picture into four overlapping parts, and the parts at every scale.
+"""Where InferCam cuts an image into four overlapping crops, and the crops at every scale.
 
 W. Sun, J. Zhang, N. Barnes: "Inferring the Class Conditional Response Map for Weakly Supervised Semantic
-Segmentation", WACV 2022, section 3.2. A classifier looks at each part on its own, so that the most telling
-part of an object cannot outshine the rest of it.
+Segmentation", WACV 2022, section 3.2. A classifier looks at each crop on its own, so that the most
+discriminative part of an object cannot outshine the rest of it.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from wsss_jax.systems.infer_cam.settings import SplitRule
 
 
 class Box(NamedTuple):
-    """A part of a picture, in pixels; ends are exclusive."""
+    """A crop of an image, in pixels; ends are exclusive."""
 
     top: int
     bottom: int
@@ -51,13 +51,13 @@ def mass_centre(cam: np.ndarray) -> tuple[int, int]:
 
 
 def split_boxes(cams: np.ndarray, rule: SplitRule) -> tuple[Box, Box, Box, Box]:
-    """Returns the four parts of a picture: top left, top right, bottom left, bottom right.
+    """Returns the four crops of an image: top left, top right, bottom left, bottom right.
 
     Each reaches from its corner beyond the farthest class's centre. With three or more classes, all four are
-    the whole picture, and so they are without any, of which the authors' program knows nothing.
+    the whole image, and so they are without any, of which the authors' program knows nothing.
 
     Args:
-        cams: float[K, H, W], the maps of the classes in the picture.
+        cams: float[K, H, W], the maps of the classes in the image.
         rule: the margins.
     """
     H, W = cams.shape[1:]
@@ -76,14 +76,14 @@ def _start(start: int, length: int, rule: SplitRule) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-    """The parts of pictures as InferCam's second program reads them: through JPEG files.
+class Crops:
+    """The crops of images as InferCam's second program reads them: through JPEG files.
 
     Attributes:
-        source: reads the pictures.
-        jpeg_quality: 1 to 100, the quality of those files; 0 for parts as they are cut.
-        folder: with `<id>_1.jpg` to `<id>_4.jpg`, as the authors' first program writes them; "" to cut parts
-            out of the pictures.
+        source: reads the images.
+        jpeg_quality: 1 to 100, the quality of those files; 0 for crops as they are cut.
+        folder: with `<id>_1.jpg` to `<id>_4.jpg`, as the authors' first program writes them; "" to cut crops
+            out of the images.
     """
 
     source: Source
@@ -92,55 +92,55 @@ class Parts:
 
     @property
     def exact(self) -> bool:
-        """Whether parts are cut from the pictures and not changed."""
+        """Whether crops are cut from the images and not changed."""
         return not (self.jpeg_quality or self.folder)
 
     def read(self, image_id: str, boxes: Sequence[Box]) -> list[np.ndarray]:
-        """Returns uint8[h, w, 3] for each different box of a picture, in their order.
+        """Returns uint8[h, w, 3] for each different box of an image, in their order.
 
         Raises:
             DataError: a file cannot be read.
         """
         if self.folder:
             numbers = [boxes.index(box) + 1 for box in dict.fromkeys(boxes)]
-            return [decode_image(part_file(self.folder, image_id, number), image_id) for number in numbers]
+            return [decode_image(crop_file(self.folder, image_id, number), image_id) for number in numbers]
         image = self.source.image(image_id)
-        parts = [cut(image, box) for box in dict.fromkeys(boxes)]
-        return [through_jpeg(part, self.jpeg_quality) for part in parts] if self.jpeg_quality else parts
+        crops = [cut(image, box) for box in dict.fromkeys(boxes)]
+        return [through_jpeg(crop, self.jpeg_quality) for crop in crops] if self.jpeg_quality else crops
 
 
 @dataclasses.dataclass(frozen=True)
-class PartViews:
-    """Parts at all scales; a function for loader workers.
+class CropViews:
+    """Crops at all scales; a function for loader workers.
 
-    Called with (image id, boxes), it returns for each different box the part at every scale s,
+    Called with (image id, boxes), it returns for each different box the crop at every scale s,
     uint8[round(h * s), round(w * s), 3], and last as it was read, uint8[h, w, 3].
     """
 
-    parts: Parts
+    crops: Crops
     scales: tuple[float, ...]
 
     def __call__(self, job: tuple[str, Sequence[Box]]) -> list[list[np.ndarray]]:
         """Returns the views."""
-        return [self._views(part) for part in self.parts.read(*job)]
+        return [self._views(crop) for crop in self.crops.read(*job)]
 
-    def _views(self, part: np.ndarray) -> list[np.ndarray]:
-        return [*(rescale(part, scale) for scale in self.scales), part]
+    def _views(self, crop: np.ndarray) -> list[np.ndarray]:
+        return [*(rescale(crop, scale) for scale in self.scales), crop]
 
 
 def boxes_of_files(folder: str, image_id: str, size: tuple[int, int]) -> tuple[Box, Box, Box, Box]:
-    """Returns where the four parts in a folder lie in a picture of `size` (H, W), each in its own corner.
+    """Returns where the four crops in a folder lie in an image of `size` (H, W), each in its own corner.
 
     Raises:
-        DataError: one is missing, cannot be read, or is larger than the picture.
+        DataError: one is missing, cannot be read, or is larger than the image.
     """
     (H, W), sizes = size, []
     for number in range(1, 5):
-        path = part_file(folder, image_id, number)
+        path = crop_file(folder, image_id, number)
         if not path.is_file():
             raise DataError(
-                f"{path}: there is no such file; infer_cam.split_path is a folder with four parts of every "
-                "picture, ID_1.jpg to ID_4.jpg, as the authors' first program or the stage split writes them"
+                f"{path}: there is no such file; infer_cam.split_path is a folder with four crops of every "
+                "image, ID_1.jpg to ID_4.jpg, as the authors' first program or the stage split writes them"
             )
         sizes.append(header_size(path, image_id))
         if sizes[-1][0] > H or sizes[-1][1] > W:
@@ -151,27 +151,27 @@ def boxes_of_files(folder: str, image_id: str, size: tuple[int, int]) -> tuple[B
     return Box(0, a, 0, b), Box(0, c, W - d, W), Box(H - e, H, 0, f), Box(H - g, H, W - h, W)
 
 
-def part_file(folder: str | Path, image_id: str, number: int) -> Path:
-    """A part, 1 to 4: top left, top right, bottom left, bottom right, named as the authors' program does."""
+def crop_file(folder: str | Path, image_id: str, number: int) -> Path:
+    """A crop, 1 to 4: top left, top right, bottom left, bottom right, named as the authors' program does."""
     return Path(folder).expanduser() / f"{image_id}_{number}.jpg"
 
 
-def encode_jpeg(part: np.ndarray, quality: int) -> bytes:
-    """A part uint8[h, w, 3] as OpenCV's `imwrite` writes it: JPEG with colours at half resolution (4:2:0).
+def encode_jpeg(crop: np.ndarray, quality: int) -> bytes:
+    """A crop uint8[h, w, 3] as OpenCV's `imwrite` writes it: JPEG with colours at half resolution (4:2:0).
 
-    OpenCV 5.0 and Pillow 13.0 gave the same bytes for 120 parts of photographs at quality 95.
+    OpenCV 5.0 and Pillow 13.0 gave the same bytes for 120 crops of photographs at quality 95.
     """
     content = io.BytesIO()
-    Image.fromarray(part).save(content, format="JPEG", quality=quality, subsampling="4:2:0")
+    Image.fromarray(crop).save(content, format="JPEG", quality=quality, subsampling="4:2:0")
     return content.getvalue()
 
 
-def through_jpeg(part: np.ndarray, quality: int) -> np.ndarray:
-    """A part uint8[h, w, 3] as it comes back out of such a file."""
-    with Image.open(io.BytesIO(encode_jpeg(part, quality))) as picture:
-        return np.asarray(picture)
+def through_jpeg(crop: np.ndarray, quality: int) -> np.ndarray:
+    """A crop uint8[h, w, 3] as it comes back out of such a file."""
+    with Image.open(io.BytesIO(encode_jpeg(crop, quality))) as image:
+        return np.asarray(image)
 
 
 def cut(image: np.ndarray, box: Box) -> np.ndarray:
-    """Returns the part of a picture [H, W, ...] that lies in a box."""
+    """Returns the crop of an image [H, W, ...] that lies in a box."""
     return image[box.top : box.bottom, box.left : box.right]

@@ -1,9 +1,9 @@
-"""InferCam over a list of pictures: a queue of parts, each with its own number of rounds, in full batches.
+"""InferCam over a list of images: a queue of crops, each with its own number of iterations, in full batches.
 
 W. Sun, J. Zhang, N. Barnes: "Inferring the Class Conditional Response Map for Weakly Supervised Semantic
-Segmentation", WACV 2022. A part is asked for its maps up to five times, each time without what was found
-before; how often is known only on the way. So every batch takes parts of one bucket as they wait, whatever
-their pictures and rounds; a part that is done makes room for another.
+Segmentation", WACV 2022. A crop is asked for its maps up to five times, each time without what was found
+before; how often is known only on the way. So every batch takes crops of one bucket as they wait, whatever
+their images and iterations; a crop that is done makes room for another.
 """
 
 import collections
@@ -19,11 +19,11 @@ from wsss_jax.data.pool import map_ordered
 from wsss_jax.inference.buckets import plan_buckets, scaled, smallest_bucket
 from wsss_jax.inference.predict import InferenceSettings, one_behind, pad
 from wsss_jax.method import Method
-from wsss_jax.systems.infer_cam.crops import Box, Parts, PartViews
+from wsss_jax.systems.infer_cam.crops import Box, Crops, CropViews
 from wsss_jax.systems.infer_cam.iterations import (
-    PartBatch,
-    Round,
-    RoundProgram,
+    CropBatch,
+    Iteration,
+    IterationProgram,
     Size,
     nearest_chain,
 )
@@ -32,14 +32,14 @@ from wsss_jax.task import Variables
 
 
 @dataclass(frozen=True)
-class PartPlan:
-    """What is to be done for one picture.
+class CropPlan:
+    """What is to be done for one image.
 
     Attributes:
-      image_id: of the picture.
+      image_id: of the image.
       size: its (H, W).
       keys: its classes, ascending.
-      boxes: its parts; the same box counts once.
+      boxes: its crops; the same box counts once.
     """
 
     image_id: str
@@ -54,23 +54,23 @@ class PartPlan:
 
     @property
     def whole(self) -> Box:
-        """The whole picture as a part."""
+        """The whole image as a crop."""
         return Box(0, self.size[0], 0, self.size[1])
 
 
 class Response(NamedTuple):
-    """The result for one picture."""
+    """The result for one image."""
 
     image_id: str
     maps: ClassMaps  # 0..1
-    erased: dict[Box, tuple[float, ...]]  # of each different part: the share newly erased by each round
+    erased: dict[Box, tuple[float, ...]]  # of each different crop: the share newly erased by each iteration
 
 
 @dataclass(eq=False)
-class _Part:
-    """A part on its way through the rounds."""
+class _Crop:
+    """A crop on its way through the iterations."""
 
-    plan: PartPlan
+    plan: CropPlan
     box: Box
     views: list[np.ndarray]
     best: np.ndarray  # float32[K, h, w]
@@ -78,13 +78,15 @@ class _Part:
     erased: list[float] = field(default_factory=list)
 
     def take(self, best: np.ndarray, left: int) -> None:
-        """Goes on to the state after a round."""
+        """Goes on to the state after an iteration."""
         height, width = self.box.size
         self.erased.append((self.left - left) / (height * width))
         self.best, self.left = best, left
 
     def done(self, rule: ErasingRule) -> bool:
-        return len(self.erased) >= rule.rounds or (bool(self.erased) and self.erased[-1] < rule.enough)
+        return len(self.erased) >= rule.iterations or (
+            bool(self.erased) and self.erased[-1] < rule.min_erased_fraction
+        )
 
 
 class Eraser:
@@ -96,18 +98,20 @@ class Eraser:
         mesh: Mesh,
         settings: InferenceSettings,
         rule: ErasingRule,
-        plans: Sequence[PartPlan],
+        plans: Sequence[CropPlan],
     ) -> None:
-        """Plans buckets for the parts of all pictures of a list.
+        """Plans buckets for the crops of all images of a list.
 
         Args:
           method: whose network is asked.
           mesh: the devices.
-          settings: scales, flips, batch size, and the number of buckets for parts.
+          settings: scales, flips, batch size, and the number of buckets for crops.
           rule: when to erase and to stop.
           plans: of the whole list, so that a resumed run has the same buckets.
         """
-        self.program = RoundProgram(method, mesh, flip=settings.flip, erase_from=rule.erase_from)
+        self.program = IterationProgram(
+            method, mesh, flip=settings.flip, erase_threshold=rule.erase_threshold
+        )
         self._settings, self._rule = settings, rule
         self._width = max((len(plan.keys) for plan in plans), default=1) or 1
         sizes = [box.size for plan in plans for box in plan.different]
@@ -117,55 +121,55 @@ class Eraser:
     def respond(
         self,
         variables: Variables,
-        parts: Parts,
-        plans: Sequence[PartPlan],
-        baseline: Callable[[str], np.ndarray],
+        crops: Crops,
+        plans: Sequence[CropPlan],
+        initial: Callable[[str], np.ndarray],
     ) -> Iterator[list[Response]]:
-        """Yields the results of pictures as they are done, in an order that only the list decides.
+        """Yields the results of images as they are done, in an order that only the list decides.
 
         Args:
           variables: of the network.
-          parts: of the pictures.
+          crops: of the images.
           plans: what is to be done.
-          baseline: the plain maps float32[K, H, W] of a picture. They are the first round of a part that is
-            the whole picture, where parts are not changed on the way.
+          initial: the initial CAMs float32[K, H, W] of an image. They are the first iteration of a crop that
+            is the whole image, where crops are not changed on the way.
         """
         canvases = {plan.image_id: _Canvas(plan) for plan in plans}
         yield [canvas.response() for canvas in canvases.values() if canvas.complete]
         asking = [plan for plan in plans if plan.different]
-        waiting = self._parts(parts, asking, baseline)
-        for part in self._work(self.program.place(variables), waiting):
-            canvas = canvases[part.plan.image_id]
-            canvas.paste(part)
+        waiting = self._crops(crops, asking, initial)
+        for crop in self._work(self.program.place(variables), waiting):
+            canvas = canvases[crop.plan.image_id]
+            canvas.paste(crop)
             if canvas.complete:
-                yield [canvases.pop(part.plan.image_id).response()]
+                yield [canvases.pop(crop.plan.image_id).response()]
 
-    def _parts(
-        self, parts: Parts, plans: Sequence[PartPlan], baseline: Callable[[str], np.ndarray]
-    ) -> Iterator[_Part]:
-        """Every part before its first round, or after it where the baseline was that."""
+    def _crops(
+        self, crops: Crops, plans: Sequence[CropPlan], initial: Callable[[str], np.ndarray]
+    ) -> Iterator[_Crop]:
+        """Every crop before its first iteration, or after it where the initial CAMs were that."""
         jobs = [(plan.image_id, plan.boxes) for plan in plans]
-        load = PartViews(parts, self._settings.scales)
-        pictures = map_ordered(load, jobs, workers=self._settings.workers, threads=self._settings.threads)
-        for plan, views in zip(plans, pictures, strict=True):
-            for box, of_part in zip(plan.different, views, strict=True):
+        load = CropViews(crops, self._settings.scales)
+        images = map_ordered(load, jobs, workers=self._settings.workers, threads=self._settings.threads)
+        for plan, views in zip(plans, images, strict=True):
+            for box, of_crop in zip(plan.different, views, strict=True):
                 height, width = box.size
                 zeros = np.zeros((len(plan.keys), height, width), np.float32)
-                part = _Part(plan, box, of_part, zeros, height * width)
-                if box == plan.whole and parts.exact:
-                    best = baseline(plan.image_id)
-                    part.take(best, int((best.max(0) < self._rule.erase_from).sum()))
-                yield part
+                crop = _Crop(plan, box, of_crop, zeros, height * width)
+                if box == plan.whole and crops.exact:
+                    best = initial(plan.image_id)
+                    crop.take(best, int((best.max(0) < self._rule.erase_threshold).sum()))
+                yield crop
 
-    def _work(self, variables: Variables, parts: Iterator[_Part]) -> Iterator[_Part]:
-        """Takes parts as they come and yields each when it is done.
+    def _work(self, variables: Variables, crops: Iterator[_Crop]) -> Iterator[_Crop]:
+        """Takes crops as they come and yields each when it is done.
 
-        Only full batches run while there are more parts, and at most two at a time: the devices have one to
+        Only full batches run while there are more crops, and at most two at a time: the devices have one to
         compute while the host looks at the other.
         """
         queue = _Queue(self._rows, self._rule)
         while True:
-            for taken, after in one_behind(self._started(variables, parts, queue)):
+            for taken, after in one_behind(self._started(variables, crops, queue)):
                 self._collect(taken, after, queue)
                 yield from queue.take_done()
             yield from queue.take_done()
@@ -173,12 +177,12 @@ class Eraser:
                 return
 
     def _started(
-        self, variables: Variables, parts: Iterator[_Part], queue: "_Queue"
-    ) -> Iterator[tuple[list[_Part], Round]]:
-        """Starts batches as long as they are full; without new parts, one in any case."""
+        self, variables: Variables, crops: Iterator[_Crop], queue: "_Queue"
+    ) -> Iterator[tuple[list[_Crop], Iteration]]:
+        """Starts batches as long as they are full; without new crops, one in any case."""
         begun = False
-        for part in parts:
-            queue.put(part)
+        for crop in crops:
+            queue.put(crop)
             while queue.full:
                 begun = True
                 yield self._start(variables, queue)
@@ -187,114 +191,114 @@ class Eraser:
         while queue.full:
             yield self._start(variables, queue)
 
-    def _start(self, variables: Variables, queue: "_Queue") -> tuple[list[_Part], Round]:
+    def _start(self, variables: Variables, queue: "_Queue") -> tuple[list[_Crop], Iteration]:
         bucket, taken = queue.take()
         return taken, self.program.advance(variables, self._batch(bucket, taken), bucket)
 
-    def _collect(self, parts: list[_Part], after: Round, queue: "_Queue") -> None:
-        """Waits for a round and puts its parts back."""
+    def _collect(self, crops: list[_Crop], after: Iteration, queue: "_Queue") -> None:
+        """Waits for an iteration and puts its crops back."""
         best, left = np.asarray(after.best), np.asarray(after.left)
-        for i, part in enumerate(parts):
-            height, width = part.box.size
-            part.take(best[i, : len(part.best), :height, :width].copy(), int(left[i]))
-            queue.put(part, first=True)
+        for i, crop in enumerate(crops):
+            height, width = crop.box.size
+            crop.take(best[i, : len(crop.best), :height, :width].copy(), int(left[i]))
+            queue.put(crop, first=True)
 
-    def _batch(self, bucket: Size, parts: Sequence[_Part]) -> PartBatch:
-        """Puts parts into arrays of their bucket's size."""
+    def _batch(self, bucket: Size, crops: Sequence[_Crop]) -> CropBatch:
+        """Puts crops into arrays of their bucket's size."""
         scales, rows = self._settings.scales, self._rows[bucket]
-        views, keys = [part.views for part in parts], [part.plan.keys for part in parts]
-        pictures = pad(views, keys, bucket, scales, rows, self._width)
+        views, keys = [crop.views for crop in crops], [crop.plan.keys for crop in crops]
+        images = pad(views, keys, bucket, scales, rows, self._width)
         best = np.zeros((rows, self._width, *bucket), np.float32)
         chains = tuple(
             tuple(np.zeros((rows, scaled(bucket, scale)[axis]), np.int32) for scale in scales)
             for axis in range(2)
         )
-        for i, part in enumerate(parts):
-            height, width = part.box.size
-            best[i, : len(part.best), :height, :width] = part.best
+        for i, crop in enumerate(crops):
+            height, width = crop.box.size
+            best[i, : len(crop.best), :height, :width] = crop.best
             for axis in range(2):
-                chain = nearest_chain(part.box.size[axis], [view.shape[axis] for view in part.views[:-1]])
+                chain = nearest_chain(crop.box.size[axis], [view.shape[axis] for view in crop.views[:-1]])
                 for whole, places in zip(chains[axis], chain, strict=True):
                     whole[i, : len(places)] = places
-        arrays: Any = (pictures, best, *chains)
-        return PartBatch(*arrays)
+        arrays: Any = (images, best, *chains)
+        return CropBatch(*arrays)
 
 
 class _Queue:
-    """Parts that wait for their next round, by bucket, and those that are done."""
+    """Crops that wait for their next iteration, by bucket, and those that are done."""
 
     def __init__(self, rows: Mapping[Size, int], rule: ErasingRule) -> None:
-        """`rows` of a batch of each bucket, by ascending area; `rule` says when a part is done."""
-        self._done: list[_Part] = []
+        """`rows` of a batch of each bucket, by ascending area; `rule` says when a crop is done."""
+        self._done: list[_Crop] = []
         self._rule = rule
-        self._waiting: dict[Size, collections.deque[_Part]] = {b: collections.deque() for b in rows}
+        self._waiting: dict[Size, collections.deque[_Crop]] = {b: collections.deque() for b in rows}
         self._rows = rows
 
     @property
     def waiting(self) -> bool:
-        """Whether there is any part."""
+        """Whether there is any crop."""
         return any(self._waiting.values())
 
     @property
     def full(self) -> bool:
-        """Whether the parts of some bucket fill a batch."""
-        return any(len(parts) >= self._rows[bucket] for bucket, parts in self._waiting.items())
+        """Whether the crops of some bucket fill a batch."""
+        return any(len(crops) >= self._rows[bucket] for bucket, crops in self._waiting.items())
 
-    def put(self, part: _Part, *, first: bool = False) -> None:
-        """Adds a part; what has begun comes first, so that few pictures are half done at a time."""
-        if part.done(self._rule):
-            self._done.append(part)
+    def put(self, crop: _Crop, *, first: bool = False) -> None:
+        """Adds a crop; what has begun comes first, so that few images are half done at a time."""
+        if crop.done(self._rule):
+            self._done.append(crop)
             return
-        parts = self._waiting[smallest_bucket(part.box.size, list(self._waiting))]
-        parts.appendleft(part) if first else parts.append(part)
+        crops = self._waiting[smallest_bucket(crop.box.size, list(self._waiting))]
+        crops.appendleft(crop) if first else crops.append(crop)
 
-    def take_done(self) -> list[_Part]:
+    def take_done(self) -> list[_Crop]:
         """Those that are done, once."""
         done, self._done = self._done, []
         return done
 
-    def take(self) -> tuple[Size, list[_Part]]:
-        """The largest full batch; without any, the largest parts, and smaller ones in the rows left over."""
+    def take(self) -> tuple[Size, list[_Crop]]:
+        """The largest full batch; without any, the largest crops, and smaller ones in the rows left over."""
         by_size = list(reversed(self._waiting.items()))
-        for bucket, parts in by_size:
-            if len(parts) >= self._rows[bucket]:
-                return bucket, [parts.popleft() for _ in range(self._rows[bucket])]
-        bucket = next(bucket for bucket, parts in by_size if parts)
-        taken: list[_Part] = []
-        for _, parts in by_size:
-            for part in [part for part in parts if _fits(part, bucket)][: self._rows[bucket] - len(taken)]:
-                parts.remove(part)
-                taken.append(part)
+        for bucket, crops in by_size:
+            if len(crops) >= self._rows[bucket]:
+                return bucket, [crops.popleft() for _ in range(self._rows[bucket])]
+        bucket = next(bucket for bucket, crops in by_size if crops)
+        taken: list[_Crop] = []
+        for _, crops in by_size:
+            for crop in [crop for crop in crops if _fits(crop, bucket)][: self._rows[bucket] - len(taken)]:
+                crops.remove(crop)
+                taken.append(crop)
         return bucket, taken
 
 
-def _fits(part: _Part, bucket: Size) -> bool:
-    return part.box.size[0] <= bucket[0] and part.box.size[1] <= bucket[1]
+def _fits(crop: _Crop, bucket: Size) -> bool:
+    return crop.box.size[0] <= bucket[0] and crop.box.size[1] <= bucket[1]
 
 
 class _Canvas:
-    """A picture's maps, as its parts are pasted in."""
+    """An image's maps, as its crops are pasted in."""
 
-    def __init__(self, plan: PartPlan) -> None:
+    def __init__(self, plan: CropPlan) -> None:
         self._plan = plan
         self._cam: np.ndarray | None = None
         self._erased: dict[Box, tuple[float, ...]] = {}
 
     @property
     def complete(self) -> bool:
-        """Whether all parts are there."""
+        """Whether all crops are there."""
         return len(self._erased) == len(self._plan.different)
 
-    def paste(self, part: _Part) -> None:
+    def paste(self, crop: _Crop) -> None:
         """Keeps the larger score of each pixel."""
         if self._cam is None:
             self._cam = self._empty()
-        place = self._cam[:, part.box.top : part.box.bottom, part.box.left : part.box.right]
-        np.maximum(place, part.best, out=place)
-        self._erased[part.box] = tuple(part.erased)
+        place = self._cam[:, crop.box.top : crop.box.bottom, crop.box.left : crop.box.right]
+        np.maximum(place, crop.best, out=place)
+        self._erased[crop.box] = tuple(crop.erased)
 
     def response(self) -> Response:
-        """The result; zero where no part reaches."""
+        """The result; zero where no crop reaches."""
         cam = self._empty() if self._cam is None else self._cam
         maps = ClassMaps(np.array(self._plan.keys, np.int32), cam)
         return Response(self._plan.image_id, maps, self._erased)

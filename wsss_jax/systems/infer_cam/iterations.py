@@ -1,4 +1,4 @@
-"""The compiled part of InferCam: one round of maps for a batch of parts, with what was found before erased.
+"""The compiled part of InferCam: one iteration of maps for a batch of crops, what was found before erased.
 
 W. Sun, J. Zhang, N. Barnes: "Inferring the Class Conditional Response Map for Weakly Supervised Semantic
 Segmentation", WACV 2022, section 3.3.
@@ -21,17 +21,17 @@ from wsss_jax.task import Variables
 Size = tuple[int, int]
 
 
-class PartBatch(NamedTuple):
-    """B parts before a round, at S scales."""
+class CropBatch(NamedTuple):
+    """B crops before an iteration, at S scales."""
 
-    pictures: PaddedBatch
-    best: jax.Array  # float32[B, K, H, W], each pixel's largest score so far; 0 before the first round
-    rows: tuple[jax.Array, ...]  # S of int32[B, Hs]: with which row of the part each row there is erased
+    images: PaddedBatch
+    best: jax.Array  # float32[B, K, H, W], each pixel's largest score so far; 0 before the first iteration
+    rows: tuple[jax.Array, ...]  # S of int32[B, Hs]: with which row of the crop each row there is erased
     columns: tuple[jax.Array, ...]  # S of int32[B, Ws]
 
 
-class Round(NamedTuple):
-    """The same parts after it."""
+class Iteration(NamedTuple):
+    """The same crops after it."""
 
     best: jax.Array  # float32[B, K, H, W]
     left: jax.Array  # int32[B], pixels that are not erased
@@ -44,32 +44,32 @@ class _View(NamedTuple):
     kept: jax.Array  # bool[B, H, W]
 
 
-class RoundProgram(CamProgram):
-    """Multi-scale, flipped inference of parts with some pixels erased; one compilation per bucket."""
+class IterationProgram(CamProgram):
+    """Multi-scale, flipped inference of crops with some pixels erased; one compilation per bucket."""
 
-    def __init__(self, method: Method, mesh: Mesh, *, flip: bool, erase_from: float) -> None:
+    def __init__(self, method: Method, mesh: Mesh, *, flip: bool, erase_threshold: float) -> None:
         """Batches must be divisible by the mesh's devices."""
         super().__init__(method, mesh, flip=flip)
-        self._erase_from = erase_from
+        self._erase_threshold = erase_threshold
         out: Any = split(mesh)
-        self._run_round: Callable[..., Round] = jax.jit(
-            self._round, static_argnames="shape", out_shardings=Round(out, out)
+        self._run_iteration: Callable[..., Iteration] = jax.jit(
+            self._iterate, static_argnames="shape", out_shardings=Iteration(out, out)
         )
 
-    def advance(self, variables: Variables, batch: PartBatch, shape: Size) -> Round:
-        """Starts the computation of one round; `shape` is the bucket's (H, W)."""
-        return self._run_round(variables, jax.device_put(batch, split(self._mesh)), shape=shape)
+    def advance(self, variables: Variables, batch: CropBatch, shape: Size) -> Iteration:
+        """Starts the computation of one iteration; `shape` is the bucket's (H, W)."""
+        return self._run_iteration(variables, jax.device_put(batch, split(self._mesh)), shape=shape)
 
-    def _round(self, variables: Variables, batch: PartBatch, shape: Size) -> Round:
-        kept = batch.best.max(1) < self._erase_from
+    def _iterate(self, variables: Variables, batch: CropBatch, shape: Size) -> Iteration:
+        kept = batch.best.max(1) < self._erase_threshold
         views: Any = tuple(
             _View(pixels, _pick(kept, rows, columns))
-            for pixels, rows, columns in zip(batch.pictures.images, batch.rows, batch.columns, strict=True)
+            for pixels, rows, columns in zip(batch.images.images, batch.rows, batch.columns, strict=True)
         )
-        maps = self._cams(variables, batch.pictures._replace(images=views), shape).maps
+        maps = self._cams(variables, batch.images._replace(images=views), shape).maps
         best = jnp.maximum(batch.best, maps)
-        inside = valid_mask(batch.pictures.original, *shape)[..., 0]
-        return Round(best, jnp.sum(inside & (best.max(1) < self._erase_from), (1, 2)))
+        inside = valid_mask(batch.images.original, *shape)[..., 0]
+        return Iteration(best, jnp.sum(inside & (best.max(1) < self._erase_threshold), (1, 2)))
 
     def _views(self, images: Any, sizes: jax.Array) -> jax.Array:
         """Erased pixels get the mean colour of their own input.

@@ -1,4 +1,4 @@
-"""Stage `infer_cam` of InferCam: its maps of a split, one file per picture."""
+"""Stage `infer_cam` of InferCam: its maps of a split, one file per image."""
 
 import dataclasses
 import functools
@@ -15,36 +15,36 @@ from wsss_jax.runs.provenance import record_provenance
 from wsss_jax.stages.batches import write_results
 from wsss_jax.stages.infer import INFER_CAM, cam_provenance, inference_settings, write_cam
 from wsss_jax.stages.networks import result_variables
-from wsss_jax.systems.infer_cam.base_classifier import base_run, plain_maps, require_plain_maps
-from wsss_jax.systems.infer_cam.crops import Parts
-from wsss_jax.systems.infer_cam.eraser import Eraser, PartPlan, Response
+from wsss_jax.systems.infer_cam.base_classifier import base_run, initial_cams, require_initial_cams
+from wsss_jax.systems.infer_cam.crops import Crops
+from wsss_jax.systems.infer_cam.eraser import CropPlan, Eraser, Response
 from wsss_jax.systems.infer_cam.rule import InferCam
-from wsss_jax.systems.infer_cam.split import plan_parts
+from wsss_jax.systems.infer_cam.split import plan_crops
 
 
 def infer_response(run: Run) -> None:
-    """Computes the maps that are not there yet, picture by picture.
+    """Computes the maps that are not there yet, image by image.
 
     Raises:
-      RunError: the plain maps are not there, or maps of other weights or settings are.
+      RunError: the initial CAMs are not there, or maps of other weights or settings are.
     """
     ids, base = run.ids(run.config.dataset.infer_split), base_run(run)
-    require_plain_maps(base)
+    require_initial_cams(base)
     variables, weights = result_variables(base)
     split, own = run.config.dataset.infer_split, {"infer_cam": _provenance(run)}
     record_provenance(base.layout.cams(split), cam_provenance(base, ids, weights), "CAMs")
     record_provenance(run.layout.cams(split), {**cam_provenance(run, ids, weights), **own}, "CAMs")
-    every = plan_parts(run, base, ids)
+    every = plan_crops(run, base, ids)
     plans = every[jax.process_index() :: jax.process_count()]
     todo = [plan for plan in plans if not is_whole(_path(run, plan))]
     name = f"infer_cam {split_name(run.config.dataset.infer_split)}"
     count = sum(len(plan.different) for plan in plans)
-    run.say(f"{name}: {len(plans)} images, {count} different parts, scales {tuple(run.config.cam.scales)}")
+    run.say(f"{name}: {len(plans)} images, {count} different crops, scales {tuple(run.config.cam.scales)}")
     if not todo:
         return run.say(f"{name}: done already")
     eraser, tally = _eraser(run, every), _Tally()
-    parts = Parts(run.source, run.config.infer_cam.jpeg_quality, run.config.infer_cam.split_path)
-    responses = eraser.respond(variables, parts, todo, lambda image_id: plain_maps(base, image_id).planes)
+    crops = Crops(run.source, run.config.infer_cam.jpeg_quality, run.config.infer_cam.split_path)
+    responses = eraser.respond(variables, crops, todo, lambda image_id: initial_cams(base, image_id).planes)
     write = functools.partial(write_cam, run)
     rate = write_results(
         "infer_cam",
@@ -65,7 +65,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     return {**settings, "margins": list(settings["margins"])}
 
 
-def _eraser(run: Run, plans: Sequence[PartPlan]) -> Eraser:
+def _eraser(run: Run, plans: Sequence[CropPlan]) -> Eraser:
     method = run.method
     assert isinstance(method, InferCam)
     settings = dataclasses.replace(
@@ -74,25 +74,25 @@ def _eraser(run: Run, plans: Sequence[PartPlan]) -> Eraser:
     return Eraser(method, run.local_mesh, settings, method.erasing, plans)
 
 
-def _path(run: Run, plan: PartPlan) -> Path:
+def _path(run: Run, plan: CropPlan) -> Path:
     return run.layout.cam(run.config.dataset.infer_split, plan.image_id)
 
 
 class _Tally:
-    """Counts rounds as results pass by."""
+    """Counts iterations as results pass by."""
 
     def __init__(self) -> None:
-        self._parts = self._rounds = 0
+        self._crops = self._rounds = 0
 
     def of(self, responses: Iterable[Sequence[Response]]) -> Iterator[Sequence[Response]]:
         for several in responses:
             for response in several:
-                self._parts += len(response.erased)
+                self._crops += len(response.erased)
                 self._rounds += sum(map(len, response.erased.values()))
             yield several
 
     def text(self) -> str:
-        return f"{self._rounds / max(self._parts, 1):.1f} rounds a part"
+        return f"{self._rounds / max(self._crops, 1):.1f} iterations a crop"
 
 
 INFER_RESPONSE = dataclasses.replace(INFER_CAM, function=infer_response)

@@ -4,8 +4,8 @@ W. Sun, J. Zhang, N. Barnes: "Inferring the Class Conditional Response Map for W
 Segmentation", WACV 2022 (InferCam).
 
 A classifier's map is strong where a class is told from others most easily. InferCam asks the same
-classifier again: of four overlapping parts of the picture, split around the plain maps' centres of mass, and
-of each part several times, with what was found before painted over. A pixel's score is the largest it ever
+classifier again: of four overlapping crops of the image, split around the initial CAMs' centres of mass, and
+of each crop several times, with what was found before painted over. A pixel's score is the largest it ever
 had.
 """
 
@@ -26,9 +26,9 @@ class InferCam(Method):
     """Asks another method's network.
 
     Attributes:
-      base: the method whose network and plain maps are used.
-      split: where a picture is split into parts.
-      erasing: how often a part is asked, and what is painted over.
+      base: the method whose network and initial CAMs are used.
+      split: where an image is split into crops.
+      erasing: how often a crop is asked, and what is painted over.
     """
 
     base: Method

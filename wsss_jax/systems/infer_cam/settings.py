@@ -37,9 +37,11 @@ class SplitRule:
 class ErasingRule:
     """When a pixel is erased, and when a crop is done."""
 
-    rounds: int = field(5, "A crop is asked at most so often", POSITIVE)
-    erase_from: float = field(0.7, "Score from which the next round paints a pixel over", POSITIVE)
-    enough: float = field(0.02, "A crop is done once a round newly erases less than this share", NOT_NEGATIVE)
+    iterations: int = field(5, "A crop is asked at most so often", POSITIVE)
+    erase_threshold: float = field(0.7, "Score from which the next iteration paints a pixel over", POSITIVE)
+    min_erased_fraction: float = field(
+        0.02, "A crop is done once an iteration newly erases less than this share", NOT_NEGATIVE
+    )
 
 
 INFER_CAM = Section(

@@ -1,1 +1,1 @@
-"""SC-CAM: sub-category exploration."""
+"""SC-CAM: subcategory exploration."""

@@ -1,4 +1,4 @@
-"""Stage `cluster`: the sub-categories of each class, by k-means over the features of its images."""
+"""Stage `cluster`: the subcategories of each class, by k-means over the features of its images."""
 
 import warnings
 from collections.abc import Iterator
@@ -20,19 +20,19 @@ from wsss_jax.systems.sc_cam.features import features_provenance
 from wsss_jax.systems.sc_cam.files import sub_labels_file, subcategory_file
 from wsss_jax.systems.sc_cam.subcategories import SubLabels, load_features, load_sub_labels
 
-_NEAREST = 6  # images that the picture shows of each sub-category
+_NEAREST = 6  # images that the image shows of each subcategory
 
 
 class Clusters(NamedTuple):
-    """The sub-categories of one class."""
+    """The subcategories of one class."""
 
     members: np.ndarray  # int[M], which images of the list have the class, ascending
-    assigned: np.ndarray  # int[M], the sub-category of each, from 0
-    distances: np.ndarray  # float[M], from each to the centre of its sub-category
+    assigned: np.ndarray  # int[M], the subcategory of each, from 0
+    distances: np.ndarray  # float[M], from each to the centre of its subcategory
 
 
 def cluster(run: Run) -> None:
-    """Finds the sub-categories of each class, writes the images' sub-labels, and draws the sub-categories.
+    """Finds the subcategories of each class, writes the images' sub-labels, and draws the subcategories.
 
     Images keep the order of the list. (SC-CAM sorts them by their lowest class, which training, drawing at
     random, cannot tell; and it drops images without a class, which are no part of a data set here.)
@@ -49,7 +49,7 @@ def cluster(run: Run) -> None:
         "weights_sha256": features_provenance(run)["weights_sha256"],
     }
     if path.exists():
-        check_provenance(path, "sub-categories", load_sub_labels(path).provenance, provenance)
+        check_provenance(path, "subcategories", load_sub_labels(path).provenance, provenance)
         return run.say(f"cluster {split}: done already")
     features, labels = load_features(run, ids), label_matrix(run.source, ids)
     sub_labels = np.zeros((len(ids), labels.shape[1] * settings.k), np.uint8)
@@ -98,15 +98,15 @@ def k_means(features: np.ndarray, k: int, restarts: int) -> tuple[np.ndarray, np
 
 
 def _describe(run: Run, c: int, found: Clusters) -> None:
-    """Tells of a class that has fewer sub-categories than the others."""
+    """Tells of a class that has fewer subcategories than the others."""
     count, k = len(np.unique(found.assigned)), run.config.sc_cam.k
     if count < k:
         name, images = run.source.classes[c], len(found.members)
-        run.say(f"cluster: {name} has {images} image(s) and so {count} sub-categories instead of {k}")
+        run.say(f"cluster: {name} has {images} image(s) and so {count} subcategories instead of {k}")
 
 
 def _draw(run: Run, ids: tuple[str, ...], c: int, found: Clusters) -> None:
-    """Writes the class's picture: a row for each sub-category, the images nearest to its centre first."""
+    """Writes the class's image: a row for each subcategory, the images nearest to its centre first."""
     rows = []
     for number in np.unique(found.assigned):
         inside = np.flatnonzero(found.assigned == number)
@@ -121,12 +121,12 @@ def _draw(run: Run, ids: tuple[str, ...], c: int, found: Clusters) -> None:
 
 
 def drawn(run: Run) -> Iterator[Figure]:
-    """The pictures that there are of the sub-categories."""
+    """The images that there are of the subcategories."""
     for name in run.source.classes:
         path = subcategory_file(run.layout, name)
         if path.exists():
             yield Figure(
-                title=f"Sub-categories of {name}",
+                title=f"Subcategories of {name}",
                 caption="Each with its number of training images, and those nearest to its centre.",
                 image=np.asarray(open_image(path).convert("RGB")),
             )

@@ -1,4 +1,4 @@
-"""Pooled features over a list of images: as CAM inference, with a vector per picture in place of maps."""
+"""Pooled features over a list of images: as CAM inference, with a vector per image in place of maps."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
@@ -15,14 +15,14 @@ from wsss_jax.task import Variables
 
 
 class Pooled(NamedTuple):
-    """The features of one picture."""
+    """The features of one image."""
 
     image_id: str
-    feature: np.ndarray  # float32[D], conv6's mean over the picture
+    feature: np.ndarray  # float32[D], conv6's mean over the image
 
 
 class FeatureExtractor:
-    """Computes pooled features batch by batch, at the pictures' own size; one compilation per bucket."""
+    """Computes pooled features batch by batch, at the images' own size; one compilation per bucket."""
 
     def __init__(self, network: PooledFeatures, mesh: Mesh, settings: InferenceSettings) -> None:
         """`settings` need a single scale; batches are rounded up to a multiple of the mesh's devices."""
@@ -33,11 +33,11 @@ class FeatureExtractor:
     def extract(
         self, variables: Variables, source: Source, batches: Sequence[PlannedBatch]
     ) -> Iterator[list[Pooled]]:
-        """Yields the features of each batch's pictures, in order.
+        """Yields the features of each batch's images, in order.
 
         Args:
           variables: of the network.
-          source: reads the pictures.
+          source: reads the images.
           batches: from `plan_batches`, possibly fewer.
         """
         placed = jax.device_put(variables, replicated(self._mesh))

@@ -73,7 +73,7 @@ def _provenance(run: Run, ids: tuple[str, ...], weights_sha256: str) -> dict[str
 
 
 def _settings(run: Run) -> InferenceSettings:
-    """Those of section `cam`, but at the pictures' own size only and not mirrored, as in SC-CAM."""
+    """Those of section `cam`, but at the images' own size only and not mirrored, as in SC-CAM."""
     return dataclasses.replace(inference_settings(run.config), scales=(1.0,), flip=False)
 
 

@@ -19,15 +19,15 @@ def features_folder(layout: Layout, split: str) -> Path:
 
 
 def feature_file(layout: Layout, split: str, image_id: str) -> Path:
-    """feature float32[4096 * width], conv6's mean over the picture."""
+    """feature float32[4096 * width], conv6's mean over the image."""
     return features_folder(layout, split) / f"{image_id}.npz"
 
 
 def sub_labels_file(layout: Layout, split: str) -> Path:
-    """Which sub-categories each image of a split shows, and of which list, k and weights."""
+    """Which subcategories each image of a split shows, and of which list, k and weights."""
     return layout.workdir / "sub_labels" / f"{split_name(split)}.npz"
 
 
 def subcategory_file(layout: Layout, name: str) -> Path:
-    """The picture of the sub-categories of a class."""
+    """The image of the subcategories of a class."""
     return layout.workdir / "subcategories" / f"{file_name(name)}.png"

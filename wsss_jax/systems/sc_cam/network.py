@@ -1,7 +1,7 @@
-"""SC-CAM's network: ResNet-38 with a head for the classes and one for their sub-categories.
+"""SC-CAM's network: ResNet-38 with a head for the classes and one for their subcategories.
 
 State dict `sccam_k10`. Its heads are called `fc8_20` and `fc8_200` whatever the number of classes and of
-sub-categories, as in the published files, so that any of them converts by the same names.
+subcategories, as in the published files, so that any of them converts by the same names.
 """
 
 from typing import Any, NamedTuple, cast
@@ -16,11 +16,11 @@ from wsss_jax.models.resnet38 import OnResNet38
 from wsss_jax.ops.valid import after_stride, global_average
 
 
-class FamilyScores(NamedTuple):
+class SubcategoryScores(NamedTuple):
     """What the network says of a batch."""
 
-    parents: Scores  # of the C classes
-    children: Scores  # of the C * k sub-categories; number s of class c is c * k + s
+    classes: Scores  # of the C classes
+    subcategories: Scores  # of the C * k subcategories; number s of class c is c * k + s
 
 
 class SubcategoryClassifier(OnResNet38):
@@ -31,12 +31,12 @@ class SubcategoryClassifier(OnResNet38):
 
     Attributes:
       num_classes: C.
-      num_children: C * k.
+      num_subcategories: C * k.
       head_dropout: of conv6's channels; both heads see the same draw.
     """
 
     num_classes: int
-    num_children: int
+    num_subcategories: int
     head_dropout: float = 0.5
 
     state_dict = "sccam_k10"
@@ -45,7 +45,7 @@ class SubcategoryClassifier(OnResNet38):
     @nn.compact
     def __call__(
         self, images: jax.Array, sizes: jax.Array | None = None, keys: jax.Array | None = None
-    ) -> FamilyScores:
+    ) -> SubcategoryScores:
         """Scores normalised images [B, H, W, 3]; `sizes` and `keys` as in `ResNet38`."""
         conv6 = self._dropped(self._features(images, sizes, keys)["conv6"], self.head_dropout, keys)
         sizes = after_stride(sizes, self.stride)
@@ -54,11 +54,11 @@ class SubcategoryClassifier(OnResNet38):
             maps = self._pointwise(features, xavier_init, name)(conv6).astype(jnp.float32)
             return Scores(maps, global_average(maps, sizes))
 
-        return FamilyScores(head(self.num_classes, "fc8_20"), head(self.num_children, "fc8_200"))
+        return SubcategoryScores(head(self.num_classes, "fc8_20"), head(self.num_subcategories, "fc8_200"))
 
 
 class PooledFeatures(OnResNet38):
-    """The trunk alone, and conv6's mean over the picture: what SC-CAM clusters."""
+    """The trunk alone, and conv6's mean over the image: what SC-CAM clusters."""
 
     state_dict = "resnet38_base"
     heads = ()
@@ -70,12 +70,12 @@ class PooledFeatures(OnResNet38):
         return global_average(conv6, after_stride(sizes, self.stride))
 
 
-def family_score(
+def score_subcategories(
     network: SubcategoryClassifier,
     variables: dict[str, Any],
     images: jax.Array,
     sizes: jax.Array | None = None,
     keys: jax.Array | None = None,
-) -> FamilyScores:
+) -> SubcategoryScores:
     """Applies the network: `network.apply`, which knows no types, with types."""
-    return cast(FamilyScores, network.apply(variables, images, sizes, keys))
+    return cast(SubcategoryScores, network.apply(variables, images, sizes, keys))

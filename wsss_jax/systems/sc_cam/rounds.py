@@ -28,8 +28,8 @@ def rounds(run: Run) -> None:
 def round_of(run: Run, number: int) -> Run:
     """Round `number`, counted from 1, of a run of several: the same settings with so many rounds.
 
-    Its epochs are not evaluated: the next round takes the epoch that `sc_cam.hand_on` names, not the best.
-    Its CAMs are for comparison only, so it makes those that are scored and no others.
+    Its epochs are not evaluated: the next round takes the epoch that `sc_cam.handoff_epochs` names, not the
+    best. Its CAMs are for comparison only, so it makes those that are scored and no others.
     """
     config = ConfigDict(run.config.to_dict())
     config.sc_cam.rounds = number
@@ -40,7 +40,7 @@ def round_of(run: Run, number: int) -> Run:
 
 def last_epoch(config: ConfigDict) -> int:
     """Epochs to train: those of `total_epochs` up to the one that is handed on."""
-    return min(config.sc_cam.hand_on[config.sc_cam.rounds - 1] + 1, config.total_epochs)
+    return min(config.sc_cam.handoff_epochs[config.sc_cam.rounds - 1] + 1, config.total_epochs)
 
 
 def round_before(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""The files of SC-CAM's sub-categories: pooled features, and which sub-categories each image shows."""
+"""The files of SC-CAM's subcategories: pooled features, and which subcategories each image shows."""
 
 import functools
 import json
@@ -21,10 +21,10 @@ from wsss_jax.systems.sc_cam.files import feature_file, sub_labels_file
 
 @dataclass(frozen=True, eq=False)
 class SubLabels:
-    """Which sub-categories the images of a list show, and what they were found with.
+    """Which subcategories the images of a list show, and what they were found with.
 
     Attributes:
-      labels: uint8[N, C * k]; sub-category s of class c is column c * k + s. Each class of an image has one.
+      labels: uint8[N, C * k]; subcategory s of class c is column c * k + s. Each class of an image has one.
       provenance: `list_sha256`, `k`, `restarts`, and `weights_sha256` of the network whose features they are.
     """
 
@@ -39,7 +39,7 @@ class SubLabels:
 
 def load_sub_labels(path: Path) -> SubLabels:
     """Reads what `SubLabels.save` wrote; RunError if it is missing or damaged."""
-    require(path, "sub-categories", "cluster")
+    require(path, "subcategories", "cluster")
     try:
         labels, provenance = read_npz(path, "labels", "provenance")
         return SubLabels(labels, json.loads(str(provenance)))
@@ -56,7 +56,7 @@ def sub_label_vectors(run: Run, ids: Sequence[str]) -> dict[str, dict[str, np.nd
     path = sub_labels_file(run.layout, run.config.dataset.train_split)
     found = load_sub_labels(path)
     wanted = {"list_sha256": sha256(ids), "k": run.config.sc_cam.k}
-    check_provenance(path, "sub-categories", {key: found.provenance.get(key) for key in wanted}, wanted)
+    check_provenance(path, "subcategories", {key: found.provenance.get(key) for key in wanted}, wanted)
     return {"sub_labels": dict(zip(ids, found.labels, strict=True))}
 
 

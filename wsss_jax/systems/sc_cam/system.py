@@ -21,10 +21,12 @@ from wsss_jax.systems.sc_cam.task import ScCam
 
 def make(config: ConfigDict, num_classes: int) -> ScCam:
     """The network of section `model`, and the loss of section `sc_cam`."""
-    children = num_classes * config.sc_cam.k
+    subcategories = num_classes * config.sc_cam.k
     dropout = config.model.head_dropout
     return ScCam(
-        network=SubcategoryClassifier(num_classes, children, head_dropout=dropout, **network_options(config)),
+        network=SubcategoryClassifier(
+            num_classes, subcategories, head_dropout=dropout, **network_options(config)
+        ),
         frozen_blocks=tuple(config.model.frozen_blocks),
         sub_weight=config.sc_cam.sub_weight,
         maps=config.sc_cam.maps,
@@ -32,7 +34,7 @@ def make(config: ConfigDict, num_classes: int) -> ScCam:
 
 
 def sample(run: Run, ids: Sequence[str]) -> ClassificationSample:
-    """Crops with the images' sub-categories, too."""
+    """Crops with the images' subcategories, too."""
     return ClassificationSample(run.source, recipe(run.config), sub_label_vectors(run, ids))
 
 

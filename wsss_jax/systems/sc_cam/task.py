@@ -1,10 +1,10 @@
-"""`sc_cam`: class activation maps of a classifier that must also tell sub-categories apart.
+"""`sc_cam`: class activation maps of a classifier that must also tell subcategories apart.
 
-Y.-T. Chang et al.: "Weakly-Supervised Semantic Segmentation via Sub-category Exploration", CVPR 2020
+Y.-T. Chang et al.: "Weakly-Supervised Semantic Segmentation via Subcategory Exploration", CVPR 2020
 (SC-CAM).
 
-The sub-categories are clusters of the features of the round before, made by the stages `features` and
-`cluster`; to tell them apart, the classifier has to look at more than a class's most telling part.
+The subcategories are clusters of the features of the round before, made by the stages `features` and
+`cluster`; to tell them apart, the classifier has to look at more than a class's most discriminative part.
 """
 
 from collections.abc import Mapping
@@ -18,25 +18,25 @@ from wsss_jax.models.classifier import Scores
 from wsss_jax.ops.losses import multi_label_soft_margin
 from wsss_jax.ops.normalise import max_normalise
 from wsss_jax.systems.resnet38.one_network import OneNetwork
-from wsss_jax.systems.sc_cam.network import SubcategoryClassifier, family_score
+from wsss_jax.systems.sc_cam.network import SubcategoryClassifier, score_subcategories
 from wsss_jax.task import Outcome, Progress, Term, Variables
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScCam(OneNetwork[SubcategoryClassifier], Method):
-    """Trains both heads on one trunk; the maps are the classes', or those of their sub-categories, merged.
+    """Trains both heads on one trunk; the maps are the classes', or those of their subcategories, merged.
 
     Attributes:
-      network, frozen_blocks: see `OneNetwork`; C classes and C * k sub-categories.
-      sub_weight: weight of the sub-categories' loss (5).
-      maps: 'classes', as published, or 'subcategories', the merged maps of each class's sub-categories.
+      network, frozen_blocks: see `OneNetwork`; C classes and C * k subcategories.
+      sub_weight: weight of the subcategories' loss (5).
+      maps: 'classes', as published, or 'subcategories', the merged maps of each class's subcategories.
     """
 
     sub_weight: float
     maps: str = "classes"
 
     name = "classifier"
-    terms = ("loss_parent", "loss_sub", "accuracy_parent", "accuracy_sub")
+    terms = ("loss_class", "loss_sub", "accuracy_class", "accuracy_sub")
 
     def loss(
         self,
@@ -46,29 +46,31 @@ class ScCam(OneNetwork[SubcategoryClassifier], Method):
         progress: Progress,
         maximum: jax.Array | None = None,
     ) -> Outcome:
-        """Soft margin of the classes, plus `sub_weight` times that of the sub-categories.
+        """Soft margin of the classes, plus `sub_weight` times that of the subcategories.
 
-        The batch also has `sub_labels` float32[B, C * k]: 1 for the sub-category of each class in the
-        picture. keys=None switches dropout off.
+        The batch also has `sub_labels` float32[B, C * k]: 1 for the subcategory of each class in the
+        image. keys=None switches dropout off.
         """
-        scores = family_score(self.network, variables[self.name], batch["images"], keys=keys)
-        parents, children = scores.parents.logits, scores.children.logits
+        scores = score_subcategories(self.network, variables[self.name], batch["images"], keys=keys)
+        classes, subcategories = scores.classes.logits, scores.subcategories.logits
         terms = {
-            "loss_parent": Term(multi_label_soft_margin(parents, batch["labels"])),
-            "loss_sub": Term(multi_label_soft_margin(children, batch["sub_labels"]), weight=self.sub_weight),
-            "accuracy_parent": Term(label_accuracy(parents, batch["labels"]), weight=0),
-            "accuracy_sub": Term(label_accuracy(children, batch["sub_labels"]), weight=0),
+            "loss_class": Term(multi_label_soft_margin(classes, batch["labels"])),
+            "loss_sub": Term(
+                multi_label_soft_margin(subcategories, batch["sub_labels"]), weight=self.sub_weight
+            ),
+            "accuracy_class": Term(label_accuracy(classes, batch["labels"]), weight=0),
+            "accuracy_sub": Term(label_accuracy(subcategories, batch["sub_labels"]), weight=0),
         }
         return Outcome(terms)
 
     def cam(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> Scores:
         """Maps after the ReLU, as psa's before they are resized: C of them, or C * k, class by class."""
-        scores = family_score(self.network, variables[self.name], images, sizes)
-        maps = scores.parents.maps if self.maps == "classes" else scores.children.maps
-        return Scores(jax.nn.relu(maps), scores.parents.logits)
+        scores = score_subcategories(self.network, variables[self.name], images, sizes)
+        maps = scores.classes.maps if self.maps == "classes" else scores.subcategories.maps
+        return Scores(jax.nn.relu(maps), scores.classes.logits)
 
     def finish(self, total: jax.Array, sizes: jax.Array) -> jax.Array:
-        """Each class by its own maximum; of sub-categories, by the maximum of all k together.
+        """Each class by its own maximum; of subcategories, by the maximum of all k together.
 
         The original divides before it merges, which is the same: a class's k maps have one divisor.
         """
@@ -78,7 +80,7 @@ class ScCam(OneNetwork[SubcategoryClassifier], Method):
 
     @property
     def _per_class(self) -> int:
-        return self.network.num_children // self.network.num_classes
+        return self.network.num_subcategories // self.network.num_classes
 
 
 def label_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:

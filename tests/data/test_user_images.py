@@ -1,4 +1,4 @@
-"""Pictures that a user brings: files, PIL images, arrays."""
+"""Images that a user brings: files, PIL images, arrays."""
 
 import io
 import re
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from wsss_jax.data.pictures import check_file, upright_rgb
+from wsss_jax.data.user_images import check_file, upright_rgb
 from wsss_jax.errors import DataError
 
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 9
@@ -80,7 +80,7 @@ def test_images_of_unknown_range_are_refused(mode):
     ],
 )
 def test_arrays_of_another_form_are_refused(array):
-    message = f"a picture is uint8[H, W, 3], not {array.dtype}{list(array.shape)}"
+    message = f"an image is uint8[H, W, 3], not {array.dtype}{list(array.shape)}"
     with pytest.raises(DataError, match=re.escape(message)):
         upright_rgb(array)
 
@@ -88,7 +88,7 @@ def test_arrays_of_another_form_are_refused(array):
 def test_header_is_checked_without_decoding(tmp_path):
     write(tmp_path / "a.png", 1)
     check_file(tmp_path / "a.png")
-    with pytest.raises(DataError, match="is a folder; give its pictures"):
+    with pytest.raises(DataError, match="is a folder; give its images"):
         check_file(tmp_path)
     with pytest.raises(DataError, match=r"no such file: .*b\.png"):
         check_file(tmp_path / "b.png")

@@ -1,4 +1,4 @@
-"""Pictures to measure with: those of a VOC devkit, or drawn ones whose sizes are distributed alike."""
+"""Images to measure with: those of a VOC devkit, or drawn ones whose sizes are distributed alike."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from wsss_jax.data.voc import CLASSES, Voc
 
 Size = tuple[int, int]  # (height, width) in pixels
 
-# Short sides of pictures whose long side is 500, and their shares among 1,100 pictures of VOC 2012.
+# Short sides of images whose long side is 500, and their shares among 1,100 images of VOC 2012.
 _COMMON_SHORT_SIDES = {375: 0.5, 333: 0.15, 332: 0.03, 334: 0.03}
 _LONG_SIDE, _LONG_SIDE_SHARE, _PORTRAIT_SHARE = 500, 0.95, 0.2
 _SPLIT = "train"
@@ -36,22 +36,22 @@ def draw_sizes(count: int, seed: int = 0) -> list[Size]:
 
 
 @contextlib.contextmanager
-def open_pictures(settings: Settings) -> Iterator[tuple[Source, tuple[str, ...]]]:
-    """Gives a source and `settings.pictures` ids, spread over the list of the split train.
+def open_images(settings: Settings) -> Iterator[tuple[Source, tuple[str, ...]]]:
+    """Gives a source and `settings.images` ids, spread over the list of the split train.
 
     Raises:
       DataError: `settings.data` is not a devkit's folder VOC2012.
     """
     with tempfile.TemporaryDirectory() as folder:
-        source = Voc(str(Path(settings.data or draw_devkit(Path(folder), settings.pictures)).expanduser()))
+        source = Voc(str(Path(settings.data or draw_devkit(Path(folder), settings.images)).expanduser()))
         ids = source.ids(_SPLIT)
-        places = np.linspace(0, len(ids) - 1, min(settings.pictures, len(ids))).round().astype(int)
+        places = np.linspace(0, len(ids) - 1, min(settings.images, len(ids))).round().astype(int)
         yield source, tuple(ids[i] for i in places)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shrunk:
-    """A source whose pictures have at most `side` pixels on their longer side; 0 changes nothing."""
+    """A source whose images have at most `side` pixels on their longer side; 0 changes nothing."""
 
     source: Source
     side: int
@@ -98,7 +98,7 @@ class Shrunk:
 
 
 def draw_devkit(folder: Path, count: int, seed: int = 0) -> Path:
-    """Writes a devkit of `count` pictures with labels and masks, and returns the folder VOC2012 in it."""
+    """Writes a devkit of `count` images with labels and masks, and returns the folder VOC2012 in it."""
     rng, root = np.random.default_rng(seed), folder / "VOC2012"
     for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)
