@@ -544,7 +544,7 @@ def test_folders_stand_for_their_pictures(model, pictures, tmp_path, capsys):
 
 
 def test_a_folder_without_pictures(tmp_path):
-    with pytest.raises(DataError, match="there are no pictures in this folder"):
+    with pytest.raises(DataError, match="there are no images in this folder"):
         cam.run([str(tmp_path)], not_loaded, out=tmp_path / "cams")
 
 
@@ -623,7 +623,7 @@ def test_command_end_to_end(workdir, pictures, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--checkpoint=x"], "no picture given"),
+        (["--checkpoint=x"], "no image given"),
         (["a.png"], "--checkpoint: give a run's folder, or a file of weights"),
         (["a.png", "--checkpoint=x", "--dilations=1,two,3"], "--dilations=1,two,3: wanted numbers"),
         (["a.png", "--checkpoint=x", "--classes=dog", "--class_filter=all"], "give one of them"),

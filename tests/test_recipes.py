@@ -200,7 +200,7 @@ OURS = (
     "seed", "precision", "accumulation", "compilation_cache", "distributed", "cpu_keep_memory",
     "cams_from", "classifier.", "model.fresh_heads", "model.calibration_batches", "dataset.root",
     "dataset.shapes.", "cam.class_filter", "cam.checkpoint", "cam.batch_size", "cam.max_buckets",
-    "cam.export_npy", "cam.heat_maps", "infer_cam.max_buckets", "crf.backend", "crf.batch_size",
+    "cam.export_npy", "cam.heat_maps", "cam.storage", "infer_cam.max_buckets", "crf.storage", "crf.backend", "crf.batch_size",
     "crf.max_buckets", "crf.workers", "affinity.alpha_", "walk.checkpoint", "walk.method", "walk.batch_size",
     "walk.threshold", "eval.threshold", "eval.fixed_threshold", "eval.absent_classes", "eval.every_epochs",
     "checkpoint.", "loader.", "log.", "report.",

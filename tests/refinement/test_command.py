@@ -153,7 +153,7 @@ def test_maps_without_a_picture(folders, capsys):
         path.unlink()
     for path in folders.glob("images/sub/*.*"):
         path.rename(folders / "images/other.png")
-    assert "none of the maps has its picture in" in fails(capsys, folders)
+    assert "none of the maps has its image in" in fails(capsys, folders)
 
 
 def test_a_walk_along_affinities(folders, capsys):

@@ -354,7 +354,7 @@ def test_select_gallery_takes_best_and_worst():
         (lambda r: {"results": ()}, "1 to 4 results"),
         (lambda r: {"results": [r.results[0]] * 2}, "different names"),
         (lambda r: {"classes": ("a", "b", "c")}, "other classes"),
-        (lambda r: {"gallery": list(r.gallery) * 9}, "27 pictures"),
+        (lambda r: {"gallery": list(r.gallery) * 9}, "27 images"),
         (lambda r: {"results": r.results[:1]}, r"has a map of 'OC-CSE <b>'"),
     ],
 )

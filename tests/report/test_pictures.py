@@ -31,7 +31,7 @@ def test_overlays_refuse_other_sizes_types_and_opacities():
     image, plane = np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), np.float32)
     with pytest.raises(ValueError, match="sizes differ"):
         cam_overlay(image, plane.T)
-    with pytest.raises(ValueError, match="a picture is"):
+    with pytest.raises(ValueError, match="an image is"):
         cam_overlay(image.astype(np.float32), plane)
     with pytest.raises(ValueError, match="sizes differ"):
         label_overlay(image, np.zeros((3, 2), np.uint8))
