@@ -157,7 +157,7 @@ def test_batches_of_large_pictures_have_fewer(devices, batch_size, pictures):
     """A batch has no more pixels than one of the usual size, or one image per device."""
     settings = dataclasses.replace(SETTINGS, batch_size=batch_size)
     buckets = [(64, 64), (512, 512), (512, 1024), (2000, 3000), (4000, 6000)]
-    assert [settings.pictures(bucket, devices) for bucket in buckets] == pictures
+    assert [settings.images(bucket, devices) for bucket in buckets] == pictures
     rows = [settings.rows(bucket, devices) for bucket in buckets]
     assert rows == [-(-count // devices) * devices for count in pictures]
 

@@ -219,7 +219,7 @@ def test_kernels_too_narrow_for_the_lattices_numbers_are_refused(changes, name):
 
 @pytest.mark.parametrize("changes", [{"iterations": 0}, {"gaussian_sxy": 0.0}, {"bilateral_weight": -1.0}])
 def test_settings_that_make_no_sense_are_refused(changes):
-    with pytest.raises(ConfigError, match=next(iter(changes)).replace("iterations", "0 iterations")):
+    with pytest.raises(ConfigError, match=next(iter(changes))):
         dataclasses.replace(PSA, **changes)
 
 

@@ -15,11 +15,12 @@ from wsss_jax.refinement import native
 from wsss_jax.runs import space
 from wsss_jax.runs.checks import split_of
 from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, TRAIN_SPLIT, Facts
-from wsss_jax.runs.dry_run import dry_run, parameters
+from wsss_jax.runs.dry_run import dry_run
 from wsss_jax.runs.parts import checked_stages, parts
 from wsss_jax.runs.runner import run_stages
 from wsss_jax.systems import SYSTEMS
 from wsss_jax.training.initial import variable_shapes
+from wsss_jax.training.parameters import parameters
 
 
 @pytest.fixture
@@ -248,7 +249,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(voc, tmp_path, cap
 
 def test_parameters_add_up(tmp_path):
     run = look_into(tiny("cam_shapes", model__frozen_blocks=("conv1a",)), tmp_path)
-    *lines, total = parameters(run)
+    *lines, total = parameters(run.method)
     rows = [line.split("  ") for line in lines]
     counts = [math.prod(map(int, shape.split(" x "))) for _, shape, _ in rows]
     learning = sum(count for count, row in zip(counts, rows, strict=True) if row[2] != "frozen")
