@@ -92,6 +92,20 @@ def test_the_steps_asked_for_are_traced(tmp_path):
     assert len(traces) == 1 and traces[0].stat().st_size > 1000
 
 
+def test_a_trace_ends_with_the_training_and_starts_late_where_that_goes_on_late(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: calls.append("start"))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    settings = plan(total_steps=6, profile=(1, 9))
+    with pytest.raises(Interrupted):
+        train(tmp_path, settings, feed=stopping_at(monkeypatch, 5))
+    assert calls == ["start", "stop"]
+    monkeypatch.setattr(interrupt, "_requested", False)
+    calls.clear()
+    train(tmp_path, settings)
+    assert calls == ["start", "stop"]
+
+
 def test_an_average_of_the_weights_is_saved_and_gone_on_with(tmp_path, monkeypatch):
     """It is by hand that of the weights after each step; training goes on with the weights themselves."""
     settings = plan(total_steps=4, average_decay=0.5)

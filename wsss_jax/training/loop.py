@@ -96,6 +96,7 @@ class Trainer:
         check_groups(task, plan.batch_size)
         self._task, self._plan, self._mesh, self._checkpoints = task, plan, mesh, checkpoints
         self._optimizer = optimizer
+        self._tracing = False
         self._key = jax.device_put(jax.random.key(plan.seed), replicated(mesh))
 
     def start(self, variables: Variables, restored: Restored | None) -> int:
@@ -175,6 +176,7 @@ class Trainer:
             if stopping or plan.saved_at(step):
                 self.save(step)
             if stopping:
+                self._profile(plan.total_steps, writer)
                 self._stop(step)
             self._evaluate(step, evaluate)
         self._profile(step, writer)
@@ -200,13 +202,15 @@ class Trainer:
         self._goodput.busy = self._state.step
 
     def _profile(self, step: int, writer: MetricWriter) -> None:
-        """Starts or ends the trace of some steps."""
-        if self._plan.profile is None or step not in self._plan.profile:
-            return
-        if step == self._plan.profile[0]:
-            return jax.profiler.start_trace(str(writer.folder / "profile"))
-        jax.block_until_ready(self._state)
-        jax.profiler.stop_trace()
+        """Starts the trace of some steps, or ends it, sooner where training ends or is stopped."""
+        wanted = self._plan.profile is not None and self._plan.profile[0] <= step < self._plan.profile[1]
+        wanted = wanted and step < self._plan.total_steps
+        if wanted and not self._tracing:
+            jax.profiler.start_trace(str(writer.folder / "profile"))
+        elif self._tracing and not wanted:
+            jax.block_until_ready(self._state)
+            jax.profiler.stop_trace()
+        self._tracing = wanted
 
     def _evaluate(self, step: int, evaluate: Evaluate | None) -> None:
         """Scores a step that is to be evaluated, after its weights are saved: whatever happens meanwhile,
