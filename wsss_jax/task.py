@@ -6,7 +6,7 @@ systems lie above. Variables are `{network: {'params': ..., 'batch_stats': ...}}
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,34 +22,6 @@ Metrics = dict[str, jax.Array]
 Path = tuple[str, ...]
 FROZEN = "frozen"  # the group of variables that never change
 STATE = "state"  # of those that change without a gradient, such as batch statistics
-
-
-class Network(Protocol):
-    """A flax module, and what it says of itself."""
-
-    @property
-    def stride(self) -> int:
-        """Pixels of the input per position of the output."""
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """From uint8 images to its input."""
-
-    @property
-    def state_dict(self) -> str:
-        """The name of its published state dict in `weights.networks`."""
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """The top-level modules that ImageNet weights lack."""
-
-    @property
-    def init(self) -> Any:
-        """Flax's."""
-
-    @property
-    def apply(self) -> Any:
-        """Flax's."""
 
 
 class Progress(NamedTuple):
@@ -100,7 +72,12 @@ class Task:
 
     @property
     def networks(self) -> Mapping[str, Any]:
-        """The networks by name, see `Network`."""
+        """The networks by name.
+
+        Each is a flax module that also has `stride`, pixels of its input per position of its output;
+        `preprocess`, from uint8 images to its input; `state_dict`, the name of its published state dict in
+        `weights.networks`; and `heads`, the top-level modules that ImageNet weights lack.
+        """
         raise NotImplementedError
 
     def group(self, path: Path) -> str:
@@ -172,7 +149,7 @@ class CamRule:
 
     @property
     def networks(self) -> Mapping[str, Any]:
-        """The networks by name, see `Network`."""
+        """The networks by name, as in `Task`."""
         raise NotImplementedError
 
     @property
