@@ -140,10 +140,10 @@ def test_features_agree_with_one_picture_at_a_time():
 
 
 @pytest.mark.slow
-def test_the_queue_of_parts_agrees_with_one_part_at_a_time():
+def test_the_queue_of_crops_agrees_with_one_crop_at_a_time():
     rows = response.rows(dataclasses.replace(TOY, images=1))
     check(rows)
-    queue = named(rows, "InferCam, compiled before, queue of parts")
+    queue = named(rows, "InferCam, compiled before, queue of crops")
     assert float(queue.note.rsplit(" ", 1)[1]) < 1e-4
     assert 1 <= named(rows, "InferCam, programs for each image").value <= 4
 

@@ -97,7 +97,8 @@ class Trainer:
         self._task, self._plan, self._mesh, self._checkpoints = task, plan, mesh, checkpoints
         self._optimizer = optimizer
         self._tracing = False
-        self._key = jax.device_put(jax.random.key(plan.seed), replicated(mesh))
+        # Made on the devices, since JAX moves no key to those of other hosts.
+        self._key = jax.jit(lambda: jax.random.key(plan.seed), out_shardings=replicated(mesh))()
 
     def start(self, variables: Variables, restored: Restored | None) -> int:
         """Places the variables on the devices and returns the number of steps done.
