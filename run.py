@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sets the project up and runs it, from a fresh clone and from any folder.
 
-    python3 run.py demo     train OC-CSE on drawn pictures and write a report
+    python3 run.py demo     train OC-CSE on drawn images and write a report
     python3 run.py test     run the tests
     python3 run.py setup    only install, into .venv beside this file
 

@@ -1,7 +1,7 @@
 """Random walks as stencils against squaring the dense matrix of all pairs eight times, as psa and IRN do.
 
-Images of 375 x 500: cells of 8 pixels for psa, of 4 for IRN, whose dense walk is extrapolated from psa's by
-the cube of the number of cells. Features, edges and scores are random; no speed depends on them.
+Images of 375 x 500: positions 8 pixels apart for psa, 4 for IRN, whose dense walk is extrapolated from psa's
+by the cube of the number of positions. Features, edges and scores are random; no speed depends on them.
 """
 
 from collections.abc import Callable
@@ -36,11 +36,11 @@ def rows(settings: Settings | None = None, psa: Grid = (47, 63), irn: Grid = (94
     times = _time_psa(settings, psa)
     dense = times["dense"].median
     result = [_row(f"psa walk, {name}", times[name], dense, psa) for name in times if name != "dense"]
-    result += [times["dense"].row("psa walk, dense", note=f"{_cells(psa)}, 21 score rows, 8 squarings")]
+    result += [times["dense"].row("psa walk, dense", note=f"{_positions(psa)}, 21 score rows, 8 squarings")]
     cubes = dense * (np.prod(irn) / np.prod(psa)) ** 3
     for name, time in _time_irn(settings, irn).items():
         result.append(_row(f"irn walk, {name}", time, float(cubes), irn, "dense, extrapolated"))
-    note = f"{_cells(irn)}, from psa's by the cube of the number of cells"
+    note = f"{_positions(irn)}, from psa's by the cube of the number of positions"
     result.append(Row(name="irn walk, dense, extrapolated", value=float(cubes), unit="s", note=note))
     return [*result, _memory("psa walk, memory", psa, 3), _memory("irn walk, memory", irn, 2)]
 
@@ -48,10 +48,10 @@ def rows(settings: Settings | None = None, psa: Grid = (47, 63), irn: Grid = (94
 def dense_matrix(half: np.ndarray) -> np.ndarray:
     """I + half + half^T, float32[N, N], of affinities float32[34, h, w]."""
     h, w = half.shape[1:]
-    matrix, cells = np.eye(h * w, dtype=np.float32), np.arange(h * w).reshape(h, w)
+    matrix, positions = np.eye(h * w, dtype=np.float32), np.arange(h * w).reshape(h, w)
     for plane, (dy, dx) in zip(half, _OFFSETS, strict=True):
         left, right = max(0, -dx), w - max(0, dx)
-        p, q = cells[: h - dy, left:right].ravel(), cells[dy:, left + dx : right + dx].ravel()
+        p, q = positions[: h - dy, left:right].ravel(), positions[dy:, left + dx : right + dx].ravel()
         matrix[p, q] = matrix[q, p] = plane[: h - dy, left:right].ravel()
     return matrix
 
@@ -117,18 +117,18 @@ def _memory(name: str, grid: Grid, planes: int) -> Row:
     analysis = compiled.memory_analysis()
     used = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
     dense = 2 * 4 * int(np.prod(grid)) ** 2
-    note = f"{_cells(grid)}, {planes} score rows; dense: {dense / 1e6:,.0f} MB"
+    note = f"{_positions(grid)}, {planes} score rows; dense: {dense / 1e6:,.0f} MB"
     return Row(
         name=name, value=used / 1e6, unit="MB", ratio=dense / used, versus="two dense matrices", note=note
     )
 
 
 def _row(name: str, time: Times, dense: float, grid: Grid, versus: str = "dense") -> Row:
-    return time.row(name, ratio=dense / time.median, versus=versus, note=_cells(grid))
+    return time.row(name, ratio=dense / time.median, versus=versus, note=_positions(grid))
 
 
-def _cells(grid: Grid) -> str:
-    return f"{grid[0]} x {grid[1]} cells"
+def _positions(grid: Grid) -> str:
+    return f"{grid[0]} x {grid[1]} positions"
 
 
 def _check_alike(found: Any, wanted: np.ndarray) -> None:

@@ -5,15 +5,15 @@ Segmentation", WACV 2022.
 
     python -m wsss_jax.main --config=configs/infer_cam_voc.py --config.dataset.root=VOCdevkit/VOC2012
 
-With the parts that the authors offer, or that their first program has written: --config.infer_cam.split_path=
+With the crops that the authors offer, or that their first program has written: --config.infer_cam.split_path=
 <folder of ID_1.jpg to ID_4.jpg>. With the other classifiers of the paper:
 
     ... --config.infer_cam.network=sc_cam --config.classifier_from=weights/k10_R3_resnet_cls_ep50.pth
     ... --config.infer_cam.network=seam --config.classifier_from=weights/resnet38_SEAM.pth
 
-Expect: maps that reach farther than the plain ones, which the report shows beside them. The published scores
-have not been verified with this program. Each image takes a few times the computing time of its plain maps:
-up to four parts of less than its area, up to five rounds each.
+Expect: maps that reach farther than the initial CAMs, which the report shows beside them. The published
+scores have not been verified with this program. Each image takes a few times the computing time of its
+initial CAMs: up to four crops of less than its area, up to five iterations each.
 
 Needs: the devkit with SegmentationClassAug, and psa's weights/res38_cls.pth (`classifier_from=''` trains one
 first, by the recipe of configs/cam_voc.py). docs/checkpoints.md tells where the weights are.
