@@ -64,5 +64,13 @@ def state_dict(seed: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np
     return {name: tensor(seed, name, tuple(shape)) for name, shape in shapes.items()}
 
 
+def file_of(network: str, divide: int = 1) -> dict[str, np.ndarray]:
+    """What a published file of a network holds: a tensor with several names has the values of its first."""
+    path = GOLDEN / "aliases" / f"{network}.json"
+    first = json.loads(path.read_text()) if path.exists() else {}
+    shapes = names(network, divide).items()
+    return {name: tensor("dev", first.get(name, name), shape) for name, shape in shapes}
+
+
 def _narrow(extent: int, axis: int, divide: int) -> int:
     return extent if axis > 1 or extent == 3 else max(1, extent // divide)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import torch_files as tf
-from tests.helpers.golden import GOLDEN, names, state_dict
+from tests.helpers.golden import GOLDEN, file_of, names, state_dict
 from wsss_jax import weights
 from wsss_jax.errors import CheckpointError
 from wsss_jax.models.classifier import Classifier
@@ -25,14 +25,23 @@ def test_every_network_has_its_list_of_names():
 
 @pytest.mark.parametrize("network", NAMED)
 def test_names_and_their_order_are_the_references(network):
-    assert [entry.torch for entry in NETWORKS[network].entries()] == list(names(network))
+    """But for second names of tensors, which follow the first ones."""
+    found, second = [entry.torch for entry in NETWORKS[network].entries()], _second_names(network)
+    assert [name for name in found if name not in second] == [n for n in names(network) if n not in second]
+    assert sorted(found) == sorted(names(network))
+
+
+def _second_names(network):
+    aliases = NETWORKS[network].aliases
+    return {name for name in names(network) for second, _ in aliases if f"{name}.".startswith(f"{second}.")}
 
 
 @pytest.mark.parametrize("network", NAMED)
 def test_every_tensor_has_a_place_of_its_own(network):
-    paths = [entry.path for entry in NETWORKS[network].entries() if entry.path]
+    second = _second_names(network)
+    paths = [e.path for e in NETWORKS[network].entries() if e.path and e.torch not in second]
     assert len(set(paths)) == len(paths)
-    variables = weights.to_variables(state_dict("dev", names(network, 64)), network)
+    variables = weights.to_variables(file_of(network, 64), network)
     assert {path for path, _ in flatten(variables)} == set(paths)
 
 
@@ -86,7 +95,7 @@ def test_round_trip_is_bitwise_at_full_width(tmp_path, network):
 
 
 def round_trip(tmp_path, network, narrow, write):
-    wanted = state_dict("dev", names(network, narrow))
+    wanted = file_of(network, narrow)
     variables = weights.to_variables(weights.read_tensors(write(tmp_path / "a.pth", wanted)), network)
     write_safetensors(tmp_path / "b.safetensors", weights.from_variables(variables, network))
     found = weights.read_tensors(tmp_path / "b.safetensors")
@@ -98,9 +107,9 @@ def round_trip(tmp_path, network, narrow, write):
 
 @pytest.mark.parametrize("network", NAMED)
 def test_networks_are_found_by_their_tensors(network):
-    found = weights.detect_network(state_dict("dev", names(network, 64)))
+    found = weights.detect_network(file_of(network, 64))
     assert found == ("resnet38_cls" if network == "cse_net_er" else network)
-    variables = weights.to_variables(state_dict("dev", names(network, 64)), network)
+    variables = weights.to_variables(file_of(network, 64), network)
     same = "resnet38_cls" if network == "cse_net_er" else network
     assert weights.detect_variables(variables) == same
 
@@ -118,6 +127,39 @@ def test_prefixes_and_counters_make_no_difference():
     mixed = {**tensors, "module.fc8.weight": tensors["fc8.weight"]}
     with pytest.raises(CheckpointError, match=r"1 unexpected: module\.fc8\.weight$"):
         weights.to_variables(mixed, "resnet38_cls")
+
+
+def test_a_tensor_may_have_any_of_its_names():
+    published = file_of("resnet50_cam", 64)
+    wanted = dict(flatten(weights.to_variables(published, "resnet50_cam")))
+    second = _second_names("resnet50_cam")
+    once = {name: value for name, value in published.items() if name not in second}
+    other = {name: value for name, value in once.items() if "layer4" not in name and "classifier" not in name}
+    other |= {name: value for name, value in published.items() if name.startswith(("stage4", "newly_added"))}
+    assert len(published) > 2 * len(once) and once.keys() != other.keys()
+    for variant in (once, other):
+        found = dict(flatten(weights.to_variables(variant, "resnet50_cam", blocks=(3, 4, 6, 3))))
+        assert found.keys() == wanted.keys()
+        assert all(np.array_equal(found[path], wanted[path]) for path in wanted)
+    assert weights.detect_network(once) == "resnet50_cam"
+    del once["resnet50.bn1.bias"]
+    with pytest.raises(CheckpointError, match=r"1 missing: resnet50\.bn1\.bias$"):
+        weights.to_variables(once, "resnet50_cam")
+
+
+def test_torchvisions_names_are_those_of_the_trunk():
+    tensors = file_of("resnet50_torchvision", 64)
+    older = {name: value for name, value in tensors.items() if "num_batches" not in name}
+    assert weights.detect_network(older) == "resnet50_torchvision"
+    bare = {name: value for name, value in older.items() if not name.startswith("fc.")}
+    wanted = weights.to_variables(tensors, "resnet50_torchvision")["params"]["trunk"]
+    for variant in (tensors, older, bare):
+        found = weights.to_variables(variant, "resnet50_cam", allow_missing=["classifier"], ignore=["fc"])
+        assert set(found["params"]) == {"trunk"}
+        pairs = zip(flatten(found["params"]["trunk"]), flatten(wanted), strict=True)
+        assert all(np.shares_memory(a, b) and a.shape == b.shape for (_, a), (_, b) in pairs)
+    with pytest.raises(CheckpointError, match=r"1 missing: classifier.weight; 2 unexpected: fc.weight, fc.b"):
+        weights.to_variables(tensors, "resnet50_cam")
 
 
 def test_the_mxnet_file_is_the_trunk():

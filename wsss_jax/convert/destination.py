@@ -89,7 +89,8 @@ def _write_orbax(path: Path, variables: Variables, source: Source) -> None:
 
 def _write_safetensors(path: Path, variables: Variables, source: Source) -> None:
     """The header is in front, but holds the source's hash, which is still being computed: it is set last."""
-    write_safetensors(path, _tensors(variables, source), _facts(source, _NO_HASH))
+    tensors = _first_names(_tensors(variables, source))
+    write_safetensors(path, tensors, _facts(source, _NO_HASH))
     with path.open("r+b") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = stream.read(length).replace(_NO_HASH.encode(), source.sha256.encode())
@@ -99,7 +100,7 @@ def _write_safetensors(path: Path, variables: Variables, source: Source) -> None
 
 def _write_npz(path: Path, variables: Variables, source: Source) -> None:
     with path.open("wb") as stream:  # np.savez would append an extension
-        write_npz(stream, _tensors(variables, source))
+        write_npz(stream, _first_names(_tensors(variables, source)))
 
 
 def _write_torch(path: Path, variables: Variables, source: Source) -> None:
@@ -110,6 +111,12 @@ def _write_torch(path: Path, variables: Variables, source: Source) -> None:
 def _tensors(variables: Variables, source: Source) -> dict[str, np.ndarray]:
     """By PyTorch's names, in its layout."""
     return weights.from_variables(variables, str(source.network), blocks=source.blocks)
+
+
+def _first_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of names of one array the first, for formats that would hold it several times."""
+    first = {id(array): name for name, array in reversed(tensors.items())}
+    return {name: array for name, array in tensors.items() if first[id(array)] == name}
 
 
 def _facts(source: Source, source_sha256: str) -> dict[str, str]:

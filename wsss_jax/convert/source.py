@@ -130,9 +130,10 @@ def describe(source: Source) -> str:
 def _network(source: Source) -> str:
     if source.network is None:
         return f"unknown: {source.problem}"
-    if source.blocks == weights.PUBLISHED_BLOCKS:
+    published = find_network(source.network).blocks
+    if source.blocks == published:
         return source.network
-    return f"{source.network}, blocks {source.blocks} instead of the published {weights.PUBLISHED_BLOCKS}"
+    return f"{source.network}, blocks {source.blocks} instead of the published {published}"
 
 
 def list_tensors(source: Source) -> str:

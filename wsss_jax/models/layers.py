@@ -1,4 +1,4 @@
-"""Convolution as the published networks use it, and how fresh weights are drawn."""
+"""Convolution as the published networks use it, how fresh weights are drawn, and how many there are."""
 
 import math
 from typing import Any
@@ -71,3 +71,8 @@ def _torch_bias_init(fan_in: int) -> Any:
     """Uniform within 1 / sqrt(fan_in), where fan_in counts the values that one output sees."""
     bound = fan_in**-0.5
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def scaled_channels(published: int, width: float) -> int:
+    """A published count of channels times a width, at least 1."""
+    return max(1, int(published * width))

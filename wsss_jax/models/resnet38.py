@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from wsss_jax.models.dropout import Dropout2d
-from wsss_jax.models.layers import Conv
+from wsss_jax.models.layers import Conv, scaled_channels
 from wsss_jax.models.norms import BatchNorm
 from wsss_jax.ops.preprocess import IMAGENET, Preprocess
 from wsss_jax.ops.valid import after_stride, zero_outside
@@ -182,8 +182,3 @@ class OnResNet38(nn.Module, kw_only=True):
 
     def _channels(self, published: int) -> int:
         return scaled_channels(published, self.width)
-
-
-def scaled_channels(published: int, width: float) -> int:
-    """A published count of channels times a width, at least 1."""
-    return max(1, int(published * width))

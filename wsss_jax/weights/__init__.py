@@ -11,13 +11,12 @@ from wsss_jax.weights.mapping import (
     to_variables,
     torch_names,
 )
-from wsss_jax.weights.networks import NETWORKS, PUBLISHED_BLOCKS, trunk_blocks
+from wsss_jax.weights.networks import NETWORKS, trunk_blocks
 from wsss_jax.weights.reading import FORMATS, file_format, read_tensors
 
 __all__ = [
     "FORMATS",
     "NETWORKS",
-    "PUBLISHED_BLOCKS",
     "add_background",
     "check_against",
     "detect_network",

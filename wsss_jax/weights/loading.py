@@ -8,7 +8,7 @@ import numpy as np
 
 from wsss_jax.weights.files import is_floating, owned
 from wsss_jax.weights.mapping import Variables, flatten, insert, to_variables
-from wsss_jax.weights.networks import PUBLISHED_BLOCKS, Blocks
+from wsss_jax.weights.networks import Blocks
 from wsss_jax.weights.reading import read_tensors
 
 
@@ -16,7 +16,7 @@ def load_foreign(
     path: str | os.PathLike[str],
     network: str,
     *,
-    blocks: Blocks = PUBLISHED_BLOCKS,
+    blocks: Blocks | None = None,
     fresh: Collection[str] = (),
     allow_missing: Collection[str] = (),
     ignore: Collection[str] = (),

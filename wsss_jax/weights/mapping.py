@@ -15,7 +15,6 @@ from wsss_jax.errors import CheckpointError
 from wsss_jax.weights.networks import (
     MXNET_DROPPED,
     NETWORKS,
-    PUBLISHED_BLOCKS,
     Blocks,
     Entry,
     Network,
@@ -32,7 +31,7 @@ def to_variables(
     tensors: Mapping[str, np.ndarray],
     network: str,
     *,
-    blocks: Blocks = PUBLISHED_BLOCKS,
+    blocks: Blocks | None = None,
     allow_missing: Collection[str] = (),
     ignore: Collection[str] = (),
     source: str = "tensors",
@@ -56,17 +55,16 @@ def to_variables(
       CheckpointError: names do not match (all missing and unexpected ones are listed), a tensor has the wrong
         number of axes, or the network is unknown.
     """
-    found = torch_names(tensors, source)
+    layout = find_network(network, blocks)
+    entries = {entry.torch: entry for entry in layout.entries()}
+    found = _as_in(layout, entries, torch_names(tensors, source))
     found = {name: value for name, value in found.items() if not _is_under(name, ignore)}
-    entries = {entry.torch: entry for entry in find_network(network, blocks).entries()}
+    missing, unexpected = _differences(found, entries)
     missing = [
         name
-        for name, entry in entries.items()
-        if name not in found
-        and entry.path
-        and not (entry.head in allow_missing or _is_under(name, allow_missing))
+        for name in missing
+        if not (entries[name].head in allow_missing or _is_under(name, allow_missing))
     ]
-    unexpected = [name for name in found if name not in entries]
     if missing or unexpected:
         raise CheckpointError(f"{source}: does not fit {network}: {_both_lists(missing, unexpected)}")
     return _build(found, entries, source)
@@ -76,7 +74,7 @@ def from_variables(
     variables: Mapping[str, Any],
     network: str,
     *,
-    blocks: Blocks = PUBLISHED_BLOCKS,
+    blocks: Blocks | None = None,
     source: str = "variables",
 ) -> dict[str, np.ndarray]:
     """Turns variables into a state dict that the references load strictly.
@@ -90,21 +88,22 @@ def from_variables(
 
     Returns:
       Arrays by PyTorch name, in PyTorch's order and layout (views where possible); `num_batches_tracked` is
-      zero.
+      zero. Names of one tensor have the same array.
 
     Raises:
       CheckpointError: variables are missing or unexpected (all are listed), or the network is unknown.
     """
     leaves = dict(flatten(variables))
     entries = list(find_network(network, blocks).entries())
-    wanted = {entry.path for entry in entries if entry.path}
-    missing = ["/".join(path) for path in wanted - leaves.keys()]
-    unexpected = ["/".join(path) for path in leaves.keys() - wanted]
+    wanted = {entry.path: entry for entry in entries if entry.path}
+    missing = ["/".join(path) for path in wanted.keys() - leaves.keys()]
+    unexpected = ["/".join(path) for path in leaves.keys() - wanted.keys()]
     if missing or unexpected:
         raise CheckpointError(
             f"{source}: are not those of {network}: {_both_lists(sorted(missing), sorted(unexpected))}"
         )
-    return {entry.torch: _to_torch(entry, leaves, source) for entry in entries}
+    arrays = {path: _to_torch(entry, leaves[path], source) for path, entry in wanted.items()}
+    return {entry.torch: arrays[entry.path] if entry.path else np.zeros((), np.int64) for entry in entries}
 
 
 def detect_network(tensors: Mapping[str, np.ndarray], *, source: str = "tensors") -> str:
@@ -117,27 +116,44 @@ def detect_network(tensors: Mapping[str, np.ndarray], *, source: str = "tensors"
     """
     if is_mxnet(tensors):
         return "resnet38_mxnet_a1"
-    return _detect(set(torch_names(tensors, source)), lambda entry: entry.torch, source)
+    return _detect(torch_names(tensors, source), lambda entry: entry.torch, source)
 
 
 def detect_variables(variables: Mapping[str, Any], *, source: str = "variables") -> str:
     """The same for variables, whose names are those of Flax."""
-    found = {"/".join(path) for path, _ in flatten(variables)}
+    found = {"/".join(path): leaf for path, leaf in flatten(variables)}
     return _detect(found, lambda entry: "/".join(entry.path or ()), source)
 
 
-def _detect(found: set[str], name_of: Callable[[Entry], str], source: str) -> str:
+def _detect(found: Mapping[str, Any], name_of: Callable[[Entry], str], source: str) -> str:
     differences = {}
     for name in NETWORKS:
         network = find_network(name, trunk_blocks(found))
-        needed = {name_of(entry) for entry in network.entries() if entry.path}
-        every = {name_of(entry) for entry in network.entries()}
-        if needed <= found <= every:
+        entries = {name_of(entry): entry for entry in network.entries()}
+        differences[name] = _differences(_as_in(network, entries, found), entries)
+        if not any(differences[name]):
             return name
-        differences[name] = (sorted(needed - found), sorted(found - every))
     nearest = min(differences, key=lambda name: sum(map(len, differences[name])))
-    lists = _both_lists(*differences[nearest], limit=_LISTED)
+    missing, unexpected = map(sorted, differences[nearest])
+    lists = _both_lists(missing, unexpected, limit=_LISTED)
     raise CheckpointError(f"{source}: no known network has these tensors; the nearest is {nearest}: {lists}")
+
+
+def _as_in(network: Network, entries: Collection[str], found: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found, the trunk's names with their prefix, without what the authors' program derives."""
+    if network.prefix and not any(name.startswith(network.prefix) for name in found):
+        prefixed = {name: network.prefix + name for name in found}
+        found = {new if new in entries else old: found[old] for old, new in prefixed.items()}
+    derived = network.derived
+    return {name: leaf for name, leaf in found.items() if not (derived and name.startswith(derived))}
+
+
+def _differences(found: Collection[str], entries: Mapping[str, Entry]) -> tuple[list[str], list[str]]:
+    """First names of what is found by none of its names, and what was found and has no entry."""
+    places = {entries[name].path for name in found if name in entries}
+    missing = {entry.path: name for name, entry in reversed(entries.items()) if entry.path not in places}
+    missing.pop(None, None)  # Flax has no counterpart, and a file need not have it either
+    return [*missing.values()][::-1], [name for name in found if name not in entries]
 
 
 def check_against(
@@ -205,15 +221,15 @@ def insert(tree: Variables, path: tuple[str, ...], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def find_network(name: str, blocks: Blocks = PUBLISHED_BLOCKS) -> Network:
-    """The network of that name, with these plain blocks in its trunk.
+def find_network(name: str, blocks: Blocks | None = None) -> Network:
+    """The network of that name, with these blocks in its trunk or the published ones.
 
     Raises:
       CheckpointError: there is none; the message lists them.
     """
     if name not in NETWORKS:
         raise CheckpointError(f"unknown network {name!r}; known are {', '.join(sorted(NETWORKS))}")
-    return dataclasses.replace(NETWORKS[name], blocks=blocks)
+    return dataclasses.replace(NETWORKS[name], blocks=blocks) if blocks else NETWORKS[name]
 
 
 def _from_mxnet(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
@@ -245,14 +261,11 @@ def _build(found: Mapping[str, np.ndarray], entries: Mapping[str, Entry], source
     return variables
 
 
-def _to_torch(entry: Entry, leaves: Mapping[tuple[str, ...], Any], source: str) -> np.ndarray:
-    if entry.path is None:
-        return np.zeros((), np.int64)
-    array = np.asarray(leaves[entry.path])
+def _to_torch(entry: Entry, leaf: Any, source: str) -> np.ndarray:
+    array = np.asarray(leaf)
     if array.ndim != entry.rank:
-        raise CheckpointError(
-            f"{source}: {'/'.join(entry.path)} has shape {array.shape}, {entry.rank} axes are needed"
-        )
+        name = "/".join(entry.path or ())
+        raise CheckpointError(f"{source}: {name} has shape {array.shape}, {entry.rank} axes are needed")
     return array.transpose(np.argsort(entry.axes)) if entry.axes else array
 
 

@@ -6,11 +6,14 @@ line in `NETWORKS`.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 Blocks = tuple[int, int, int, int]
-PUBLISHED_BLOCKS: Blocks = (2, 2, 5, 2)  # plain blocks after the first one of b2, b3, b4 and b5
+"""Of a trunk's four stages: ResNet-38's plain blocks after the first one of b2, b3, b4 and b5; ResNet-50's
+blocks of layer1 to layer4."""
+RESNET38_BLOCKS: Blocks = (2, 2, 5, 2)
+RESNET50_BLOCKS: Blocks = (3, 4, 6, 3)
 MXNET_DROPPED = ("linear1000.weight", "linear1000.bias")  # ImageNet's classifier, which no method uses
 
 # Convolutions, depthwise and grouped ones too: PyTorch (out, in / groups, kh, kw), Flax (kh, kw, in / groups,
@@ -32,7 +35,10 @@ _LEAVES: dict[str, tuple[tuple[str, str | None, str, tuple[int, ...] | None], ..
         ("num_batches_tracked", None, "", None),
     ),
 }
-_PLAIN_BLOCK = re.compile(r"(?:^|[./])b([2-5])_(\d+)[./]")
+_BLOCKS = {  # a trunk's stages -> names of their blocks
+    "2345": re.compile(r"(?:^|[./])b([2-5])_(\d+)[./]"),
+    "1234": re.compile(r"(?:^|[./])layer([1-4])[._](\d+)[./]"),
+}
 _MXNET_LEAVES = {
     "conv": (("arg", "weight", "weight"),),
     "batch_norm": (
@@ -80,27 +86,41 @@ class Entry:
 
 @dataclass(frozen=True)
 class Network:
-    """A ResNet-38 with what is on top of it, in the order of the state dict.
+    """A trunk with what is on top of it, in the order of the state dict.
 
     Attributes:
       name: a key of `NETWORKS`.
       head: the modules after the trunk.
-      prefix: what PyTorch's names of the trunk have in front.
-      blocks: plain blocks after the first one of b2, b3, b4 and b5, as in `models.resnet38`.
+      trunk: its modules, by its blocks and what PyTorch's names have in front.
+      prefix: what PyTorch's names of the trunk have in front; a file may lack it in all of them.
+      blocks: of the trunk.
+      aliases: (second name, first name) of modules that the state dict holds more than once. A file may hold
+        either; all are written, the second names after the first.
+      derived: beginnings of names of tensors that the authors' program computes, and that are left out.
     """
 
     name: str
     head: tuple[Module, ...] = ()
+    trunk: "Callable[[str, Blocks], tuple[Module, ...]] | None" = None
     prefix: str = ""
-    blocks: Blocks = PUBLISHED_BLOCKS
+    blocks: Blocks = RESNET38_BLOCKS
+    aliases: tuple[tuple[str, str], ...] = ()
+    derived: tuple[str, ...] = ()
 
     @property
     def modules(self) -> tuple[Module, ...]:
-        """All modules, in the order of the state dict."""
-        return _resnet38_trunk(self.prefix, self.blocks) + self.head
+        """All modules, in the order of the state dict, then those of second names."""
+        trunk = self.trunk(self.prefix, self.blocks) if self.trunk else ()
+        first = trunk + self.head
+        return first + tuple(
+            Module(second + module.torch.removeprefix(name), module.flax, module.kind)
+            for second, name in self.aliases
+            for module in first
+            if f"{module.torch}.".startswith(f"{name}.")
+        )
 
     def entries(self) -> Iterator[Entry]:
-        """Every tensor, in the order of the state dict."""
+        """Every tensor, in the order of the modules."""
         for module in self.modules:
             head = module.flax.split("/")[0]
             for leaf, collection, name, axes in _LEAVES[module.kind]:
@@ -109,10 +129,14 @@ class Network:
 
 
 def trunk_blocks(names: Iterable[str]) -> Blocks:
-    """The plain blocks of b2, b3, b4 and b5 that occur in names, PyTorch's or Flax's."""
-    found = {match.groups() for name in names for match in _PLAIN_BLOCK.finditer(name)}
-    b2, b3, b4, b5 = (sum(stage == wanted for stage, _ in found) for wanted in "2345")
-    return b2, b3, b4, b5
+    """The blocks that occur in names, PyTorch's or Flax's; of a ResNet-50, if any are."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for name in names:
+        for trunk, pattern in _BLOCKS.items():
+            found.setdefault(trunk, set()).update(match.groups() for match in pattern.finditer(name))
+    trunk = "1234" if found.get("1234") else "2345"
+    first, second, third, fourth = (sum(stage == each for stage, _ in found.get(trunk, ())) for each in trunk)
+    return first, second, third, fourth
 
 
 def mxnet_names() -> dict[str, str]:
@@ -134,7 +158,7 @@ def _mxnet_module(torch: str) -> str:
     return f"{'res' if kind == 'conv' else 'bn'}{stage}{'b' + number if number else 'a'}_{branch}"
 
 
-def _resnet38_trunk(prefix: str = "", blocks: Blocks = PUBLISHED_BLOCKS) -> tuple[Module, ...]:
+def _resnet38_trunk(prefix: str = "", blocks: Blocks = RESNET38_BLOCKS) -> tuple[Module, ...]:
     """psa's ResNet-38: conv1a, 17 blocks if published, bn7."""
     names = [("conv1a", "conv")]
     for stage, plain in zip((2, 3, 4, 5), blocks, strict=True):
@@ -157,7 +181,7 @@ def _block(depth: int, shortcut: bool) -> Iterator[tuple[str, str]]:
 
 def _resnet38(name: str, *heads: str) -> Network:
     """psa's trunk and bias-free convolutions at the top."""
-    return Network(name, tuple(Module(h, h, "conv") for h in heads))
+    return Network(name, tuple(Module(h, h, "conv") for h in heads), _resnet38_trunk)
 
 
 def _largefov(name: str) -> Network:
@@ -169,7 +193,47 @@ def _largefov(name: str) -> Network:
         Module("bn_fov2", "bn_fov2", "batch_norm"),
         Module("cls_conv", "cls_conv", "conv_bias"),
     )
-    return Network(name, head, prefix="backbone.")
+    return Network(name, head, _resnet38_trunk, prefix="backbone.")
+
+
+def _resnet50_trunk(prefix: str = "", blocks: Blocks = RESNET50_BLOCKS) -> tuple[Module, ...]:
+    """torchvision's ResNet-50 without its classifier."""
+    names = [("conv1", "conv"), ("bn1", "batch_norm")]
+    for layer, count in enumerate(blocks, 1):
+        for number in range(count):
+            block = f"layer{layer}.{number}"
+            for i in (1, 2, 3):
+                names += [(f"{block}.conv{i}", "conv"), (f"{block}.bn{i}", "batch_norm")]
+            if number == 0:
+                names += [(f"{block}.downsample.0", "conv"), (f"{block}.downsample.1", "batch_norm")]
+    return tuple(Module(prefix + name, f"trunk/{_path(name)}", kind) for name, kind in names)
+
+
+def _path(torch: str) -> str:
+    """layer1.0.downsample.1 -> layer1_0/downsample_1: a number belongs to the name in front of it."""
+    return re.sub(r"\.(\d+)", r"_\1", torch).replace(".", "/")
+
+
+def _stages(*stages: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Aliases of a trunk `resnet50`, which IRN's code and its descendants register in parts too: `stage1`,
+    ... and again all together as `backbone`. Each stage is a sequence of modules, of which '' has no weights.
+    """
+    parts = [(i, j, name) for i, stage in enumerate(stages) for j, name in enumerate(stage) if name]
+    single = tuple((f"stage{i + 1}.{j}", f"resnet50.{name}") for i, j, name in parts)
+    return single + tuple((f"backbone.{i}.{j}", f"resnet50.{name}") for i, j, name in parts)
+
+
+def _resnet50_cam(name: str, *heads: str) -> Network:
+    """IRN's classifier on ResNet-50 and WaveCAM's, whose heads are bias-free convolutions."""
+    stages = _stages(("conv1", "bn1", "", "", "layer1"), ("layer2",), ("layer3",), ("layer4",))
+    return Network(
+        name,
+        tuple(Module(head, head, "conv") for head in heads),
+        _resnet50_trunk,
+        prefix="resnet50.",
+        blocks=RESNET50_BLOCKS,
+        aliases=(*stages, ("newly_added.0", "classifier")),
+    )
 
 
 # Where two networks have the same tensors, the first is the one that is detected.
@@ -185,5 +249,9 @@ NETWORKS: dict[str, Network] = {
         _resnet38("cpn", "fc8", "f8_3", "f8_4", "f9", "f10"),
         _resnet38("infercam_seam", "fc8", "f8_3", "f8_4", "f9"),
         _largefov("seam_deeplabv1_resnet38"),
+        Network(
+            "resnet50_torchvision", (Module("fc", "fc", "linear"),), _resnet50_trunk, blocks=RESNET50_BLOCKS
+        ),
+        _resnet50_cam("resnet50_cam", "classifier"),
     )
 }

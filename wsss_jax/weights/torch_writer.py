@@ -1,7 +1,7 @@
 """Writes state dicts as PyTorch checkpoints (`.pth`, the zip container of 1.6 and later), without PyTorch.
 
 Python's own pickler wants to import what it names, so the pickle is put together here: a dictionary of calls
-to `torch._utils._rebuild_tensor_v2`, each with a storage of its own, as `torch.save` writes them.
+to `torch._utils._rebuild_tensor_v2`, one storage for each array, as `torch.save` writes them.
 """
 
 import struct
@@ -26,13 +26,15 @@ def write_torch(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
     Raises:
       CheckpointError: PyTorch has no storage for a tensor's type.
     """
-    entries = [_text(name) + _tensor(name, str(i), array) for i, (name, array) in enumerate(tensors.items())]
+    storages = {id(array): array for array in tensors.values()}  # names of one array share its storage
+    keys = {each: str(i) for i, each in enumerate(storages)}
+    entries = [_text(name) + _tensor(name, keys[id(array)], array) for name, array in tensors.items()]
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02}(" + b"".join(entries) + b"u.")
         archive.writestr("archive/byteorder", sys.byteorder)
-        for i, tensor in enumerate(tensors.values()):
+        for key, tensor in zip(keys.values(), storages.values(), strict=True):
             array = tensor if tensor.flags.c_contiguous else owned(tensor)
-            with archive.open(f"archive/data/{i}", "w", force_zip64=True) as entry:
+            with archive.open(f"archive/data/{key}", "w", force_zip64=True) as entry:
                 entry.write(raw_bytes(array))
             release_pages(tensor)
         archive.writestr("archive/version", b"3\n")

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsss_jax.models.layers import kaiming_init, wide_xavier_init, xavier_init
-from wsss_jax.models.resnet38 import OnResNet38, scaled_channels
+from wsss_jax.models.layers import kaiming_init, scaled_channels, wide_xavier_init, xavier_init
+from wsss_jax.models.resnet38 import OnResNet38
 from wsss_jax.ops.correlation import correlate
 from wsss_jax.ops.resize import resize_valid, resized_mean
 from wsss_jax.ops.selection import max_onehot

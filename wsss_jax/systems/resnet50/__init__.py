@@ -1,0 +1,1 @@
+"""What the systems on ResNet-50 have in common."""
