@@ -151,7 +151,7 @@ def _as_in(network: Network, entries: Collection[str], found: Mapping[str, Any])
 def _differences(found: Collection[str], entries: Mapping[str, Entry]) -> tuple[list[str], list[str]]:
     """First names of what is found by none of its names, and what was found and has no entry."""
     places = {entries[name].path for name in found if name in entries}
-    missing = {entry.path: name for name, entry in reversed(entries.items()) if entry.path not in places}
+    missing = {entry.path: name for name, entry in [*entries.items()][::-1] if entry.path not in places}
     missing.pop(None, None)  # Flax has no counterpart, and a file need not have it either
     return [*missing.values()][::-1], [name for name in found if name not in entries]
 

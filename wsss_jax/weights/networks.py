@@ -35,10 +35,8 @@ _LEAVES: dict[str, tuple[tuple[str, str | None, str, tuple[int, ...] | None], ..
         ("num_batches_tracked", None, "", None),
     ),
 }
-_BLOCKS = {  # a trunk's stages -> names of their blocks
-    "2345": re.compile(r"(?:^|[./])b([2-5])_(\d+)[./]"),
-    "1234": re.compile(r"(?:^|[./])layer([1-4])[._](\d+)[./]"),
-}
+_RESNET38_BLOCK = re.compile(r"(?:^|[./])b([2-5])_(\d+)[./]")
+_RESNET50_BLOCK = re.compile(r"(?:^|[./])layer([1-4])[._](\d+)[./]")
 _MXNET_LEAVES = {
     "conv": (("arg", "weight", "weight"),),
     "batch_norm": (
@@ -130,13 +128,17 @@ class Network:
 
 def trunk_blocks(names: Iterable[str]) -> Blocks:
     """The blocks that occur in names, PyTorch's or Flax's; of a ResNet-50, if any are."""
-    found: dict[str, set[tuple[str, str]]] = {}
-    for name in names:
-        for trunk, pattern in _BLOCKS.items():
-            found.setdefault(trunk, set()).update(match.groups() for match in pattern.finditer(name))
-    trunk = "1234" if found.get("1234") else "2345"
-    first, second, third, fourth = (sum(stage == each for stage, _ in found.get(trunk, ())) for each in trunk)
+    names = list(names)
+    found, stages = _blocks_in(names, _RESNET50_BLOCK), "1234"
+    if not found:
+        found, stages = _blocks_in(names, _RESNET38_BLOCK), "2345"
+    first, second, third, fourth = (sum(stage == each for stage, _ in found) for each in stages)
     return first, second, third, fourth
+
+
+def _blocks_in(names: Sequence[str], pattern: re.Pattern[str]) -> set[tuple[str, str]]:
+    """(stage, number) of the blocks that names name."""
+    return {(match[1], match[2]) for name in names for match in pattern.finditer(name)}
 
 
 def mxnet_names() -> dict[str, str]:
@@ -200,7 +202,7 @@ def _resnet50_trunk(prefix: str = "", blocks: Blocks = RESNET50_BLOCKS) -> tuple
     """torchvision's ResNet-50 without its classifier."""
     names = [("conv1", "conv"), ("bn1", "batch_norm")]
     for layer, count in enumerate(blocks, 1):
-        for number in range(count):
+        for number in range(max(count, 1)):  # the first one of each layer changes the shape
             block = f"layer{layer}.{number}"
             for i in (1, 2, 3):
                 names += [(f"{block}.conv{i}", "conv"), (f"{block}.bn{i}", "batch_norm")]
