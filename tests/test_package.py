@@ -40,7 +40,7 @@ ORDER = (
     ("convert", "predictor"),
     ("doors",),
 )
-DOORS = ("main", "cam", "refine")
+DOORS = ("main", "cam", "prepare", "refine")
 RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 NUMPY_ONLY = (
     "data",
@@ -56,7 +56,7 @@ NUMPY_ONLY = (
     "report",
 )
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax")
-OPTIONAL = ("pydensecrf", "tensorboardX", "torch")
+OPTIONAL = ("pycocotools", "pydensecrf", "tensorboardX", "torch")
 """Top-level packages that a module of ours may be missing: of the extras, or only compared with."""
 
 MODULES = sorted(
