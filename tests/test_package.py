@@ -56,7 +56,7 @@ NUMPY_ONLY = (
     "report",
 )
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax")
-OPTIONAL = ("pycocotools", "pydensecrf", "tensorboardX", "torch")
+OPTIONAL = ("pycocotools", "pydensecrf", "tensorflow_datasets", "tensorboardX", "torch")
 """Top-level packages that a module of ours may be missing: of the extras, or only compared with."""
 
 MODULES = sorted(

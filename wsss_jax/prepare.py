@@ -1,11 +1,16 @@
 """Prepares a data set once, before it is used.
 
-Example:
+Examples:
   python -m wsss_jax.prepare coco14 COCO
+  python -m wsss_jax.prepare voc12 VOCdevkit/VOC2012 --tfds=tensorflow_datasets
 
-checks MS COCO 2014 below COCO, the folder that holds train2014, val2014 and annotations, paints the masks of
-its images (COCO/SegmentationClass/train2014/*.png, 8-bit palette, 0 background) and writes an index of sizes
-and labels (COCO/wsss_jax). Masks that are there are kept. The same command again goes on where it was.
+The first checks MS COCO 2014 below COCO, the folder that holds train2014, val2014 and annotations, paints the
+masks of its images (COCO/SegmentationClass/train2014/*.png, 8-bit palette, 0 background) and writes an index
+of sizes and labels (COCO/wsss_jax). Masks that are there are kept; the same command again goes on where it
+was.
+
+With --tfds, VOC or COCO is also written in the form of TensorFlow Datasets, for `dataset.name=tfds`: a few
+large files in place of many small ones.
 """
 
 if __name__ == "__main__":  # above the imports, so that Ctrl-C ends these with one line too
@@ -18,16 +23,24 @@ import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from wsss_jax.commandline import STATUS, one_line_errors
 from wsss_jax.data.coco import FOLDERS, write_index
 from wsss_jax.data.coco_annotations import Annotated, check_installed, make_index, paint, read_annotations
 from wsss_jax.data.images import header_size, palette_png
 from wsss_jax.data.pool import default_threads, map_ordered
-from wsss_jax.errors import DataError
+from wsss_jax.data.source import make_source
+from wsss_jax.data.tfds_export import VERSION, FileSource, export_tfds
+from wsss_jax.errors import ConfigError, DataError
 from wsss_jax.files import is_whole, write_bytes
 from wsss_jax.interrupt import stop_here, stop_on_signals
 from wsss_jax.progress import Progress
+
+_SPLITS = {
+    "voc12": ("train_aug", "train", "val", "trainval"),
+    "coco14": ("train", "train_labelled", "val", "val_labelled"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,12 +51,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=STATUS,
     )
-    parser.add_argument("dataset", choices=("coco14",), help="the data set")
+    parser.add_argument("dataset", choices=tuple(_SPLITS), help="the data set")
     parser.add_argument("root", type=Path, help="the folder that it lies in")
     parser.add_argument("--workers", type=int, default=default_threads(), metavar="N", help="processes")
+    parser.add_argument("--tfds", type=Path, metavar="DIR", help="write it as TensorFlow Datasets has it too")
     options = parser.parse_args(argv)
     with one_line_errors(), stop_on_signals():
-        prepare_coco(options.root.expanduser(), options.workers)
+        if options.dataset == "coco14":
+            prepare_coco(options.root.expanduser(), options.workers)
+        elif not options.tfds:
+            raise ConfigError(f"{options.dataset} needs no preparation; --tfds=DIR writes it in another form")
+        if options.tfds:
+            write_tfds(options.dataset, options.root, options.tfds.expanduser())
+
+
+def write_tfds(dataset: str, root: Path, out: Path) -> None:
+    """Writes a data set in the form of TensorFlow Datasets; errors as of `export_tfds`."""
+    source = make_source(dataset, root)
+    line: Progress | None = None
+    for done, total in export_tfds(cast(FileSource, source), _SPLITS[dataset], out):
+        line = line or Progress("tfds", total)
+        line.update(done)
+        stop_here(f"{done} of {total} images were written to {out}; they are written anew next time")
+    print(f"written to {out / source.name / VERSION}", flush=True)
 
 
 def prepare_coco(root: Path, workers: int = 0) -> None:

@@ -12,7 +12,7 @@ from wsss_jax.errors import ConfigError
     ("args", "options", "message"),
     [
         (("vco12", "x"), {}, "unknown data set 'vco12'; did you mean 'voc12'"),
-        (("imagenet", "x"), {}, "choose one of coco14, folder, shapes, voc12"),
+        (("imagenet", "x"), {}, "choose one of coco14, folder, shapes, tfds, voc12"),
         (("voc12",), {}, "dataset.root: the data set 'voc12' needs the folder"),
         (("folder", ""), {}, "dataset.root"),
         (("voc12", "x"), {"image_size": 3}, "dataset.image_size: the data set 'voc12' has no such option"),

@@ -94,9 +94,13 @@ class Coco:
         index, row = self._row(image_id)
         return int(index.sizes[row, 0]), int(index.sizes[row, 1])
 
+    def image_path(self, image_id: str) -> Path:
+        """Returns the image's file."""
+        return self._path(image_id, "", ".jpg")
+
     def image(self, image_id: str) -> np.ndarray:
         """Returns the image, uint8[H, W, 3], RGB."""
-        return images.decode_image(self._path(image_id, "", ".jpg"), image_id)
+        return images.decode_image(self.image_path(image_id), image_id)
 
     def labels(self, image_id: str) -> np.ndarray:
         """Returns float32[80] of 0/1; zeros where the image has no annotation."""

@@ -11,6 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -38,13 +39,23 @@ _DECODE_ERRORS = (
 )
 
 
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
+class Content(NamedTuple):
+    """A file's content that lies in another file, and where that is, for messages."""
+
+    content: bytes
+    where: str
+
+
+File = str | os.PathLike[str] | Content
+
+
+def open_image(path: File) -> Image.Image:
     """Opens a JPEG, PNG, WebP, BMP, GIF or TIFF file, of several images in it the first; others are not
     read. Raises what Pillow raises."""
-    return Image.open(path, formats=_FORMATS)
+    return Image.open(io.BytesIO(path.content) if isinstance(path, Content) else path, formats=_FORMATS)
 
 
-def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
+def decode_image(path: File, image_id: str) -> np.ndarray:
     """Returns the image in a file as uint8[H, W, 3], RGB, in the stored orientation.
 
     Grayscale, palette, CMYK and bilevel files are converted; an alpha channel is dropped, and of 16-bit
@@ -62,20 +73,18 @@ def decode_image(path: str | os.PathLike[str], image_id: str) -> np.ndarray:
         if image.mode != "F":
             return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     raise DataError(
-        f"image {image_id!r}: {os.fspath(path)} holds 32-bit float samples, whose range is unknown; "
+        f"image {image_id!r}: {_where(path)} holds 32-bit float samples, whose range is unknown; "
         "convert it to 8 bits a channel"
     )
 
 
-def header_size(path: str | os.PathLike[str], image_id: str) -> tuple[int, int]:
+def header_size(path: File, image_id: str) -> tuple[int, int]:
     """Returns (H, W) of an image file in pixels; only the header is read."""
     with _reading(path, image_id, "image"), open_image(path) as image:
         return image.height, image.width
 
 
-def read_mask(
-    path: str | os.PathLike[str], image_id: str, num_classes: int, size: tuple[int, int] | None = None
-) -> np.ndarray:
+def read_mask(path: File, image_id: str, num_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """Returns a mask file's class indices, uint8[H, W]: 0 background, `c + 1` class `c`, 255 void.
 
     Args:
@@ -92,20 +101,20 @@ def read_mask(
         image.load()
         mode, pixels = image.mode, np.asarray(image)
     if mode not in _INDEX_MODES:
-        raise DataError(f"mask of {image_id!r}: {os.fspath(path)} {_why_not_indices(mode, pixels)}")
+        raise DataError(f"mask of {image_id!r}: {_where(path)} {_why_not_indices(mode, pixels)}")
     mask = pixels.astype(np.uint8)
     if size is not None and mask.shape != size:
-        raise DataError(f"mask of {image_id!r}: {os.fspath(path)} {_why_wrong_size(mask.shape, size)}")
+        raise DataError(f"mask of {image_id!r}: {_where(path)} {_why_wrong_size(mask.shape, size)}")
     beyond = np.unique(mask[(mask > num_classes) & (mask != 255)])
     if beyond.size:
         raise DataError(
-            f"mask of {image_id!r}: {os.fspath(path)} has index {beyond[0]}, but there are {num_classes} "
+            f"mask of {image_id!r}: {_where(path)} has index {beyond[0]}, but there are {num_classes} "
             f"classes: only 0 (background), 1 to {num_classes} and 255 (void) may occur"
         )
     return mask
 
 
-def _verify(path: str | os.PathLike[str]) -> None:
+def _verify(path: File) -> None:
     """Compares a PNG's checksums, which decoding does not: one flipped bit can be another class."""
     with open_image(path) as image:
         image.verify()
@@ -188,20 +197,24 @@ def _why_wrong_size(mask: tuple[int, ...], image: tuple[int, int]) -> str:
 
 
 @contextlib.contextmanager
-def _reading(path: str | os.PathLike[str], image_id: str, what: str) -> Iterator[None]:
+def _reading(path: File, image_id: str, what: str) -> Iterator[None]:
     """Turns what goes wrong while a file is opened and decoded into a DataError."""
     where = f"{what} of {image_id!r}" if what == "mask" else f"image {image_id!r}"
     try:
         yield
     except FileNotFoundError as e:
-        raise DataError(f"{where}: no such file: {os.fspath(path)}") from e
+        raise DataError(f"{where}: no such file: {_where(path)}") from e
     except Image.DecompressionBombError as e:
-        raise DataError(f"{where}: {os.fspath(path)} has too many pixels; shrink it ({_one_line(e)})") from e
+        raise DataError(f"{where}: {_where(path)} has too many pixels; shrink it ({_one_line(e)})") from e
     except _DECODE_ERRORS as e:
         raise DataError(
-            f"{where}: {os.fspath(path)} cannot be decoded ({_one_line(e)}); "
+            f"{where}: {_where(path)} cannot be decoded ({_one_line(e)}); "
             "restore the file from its origin or take the image out of the list"
         ) from e
+
+
+def _where(path: File) -> str:
+    return path.where if isinstance(path, Content) else os.fspath(path)
 
 
 def _one_line(error: BaseException) -> str:

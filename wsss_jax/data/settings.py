@@ -12,7 +12,7 @@ SECTIONS = (
     Section(
         "dataset",
         "Which images, see [data.md](data.md); a split's name, or the path of a file with one id a line",
-        name=Setting("voc12", "The data set", one_of("voc12", "coco14", "folder", "shapes")),
+        name=Setting("voc12", "The data set", one_of("voc12", "coco14", "tfds", "folder", "shapes")),
         root=Setting("", "The folder that it lies in", free=True),
         train_split=Setting("train_aug", "What is trained on"),
         infer_split=Setting("auto", _INFER_SPLIT, free=True),

@@ -25,7 +25,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Name under which `make_source` knows the data set: 'voc12', 'coco14', 'folder' or 'shapes'."""
+        """Name under which `make_source` knows the data set, such as 'voc12'."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -70,6 +70,7 @@ class _Entry:
 _SOURCES = {
     "voc12": _Entry("wsss_jax.data.voc", "Voc"),
     "coco14": _Entry("wsss_jax.data.coco", "Coco"),
+    "tfds": _Entry("wsss_jax.data.tfds_source", "Tfds"),
     "folder": _Entry("wsss_jax.data.folder", "Folder"),
     "shapes": _Entry(
         "wsss_jax.data.shapes",
@@ -84,7 +85,7 @@ def make_source(name: str, root: str | os.PathLike[str] | None = None, **options
     """Makes the data source of a configuration's `dataset` section.
 
     Args:
-        name: 'voc12', 'coco14', 'folder' or 'shapes'.
+        name: 'voc12', 'coco14', 'tfds', 'folder' or 'shapes'.
         root: folder of the data set on disk; not used by 'shapes', which draws its images.
         **options: the source's own options (`num_train`, `num_val`, `image_size`, `seed` of 'shapes').
 

@@ -58,11 +58,15 @@ class Voc:
 
     def size(self, image_id: str) -> tuple[int, int]:
         """Returns (H, W) in pixels, from the JPEG header."""
-        return images.header_size(self._path("JPEGImages", image_id, ".jpg"), image_id)
+        return images.header_size(self.image_path(image_id), image_id)
+
+    def image_path(self, image_id: str) -> Path:
+        """Returns the image's file."""
+        return self._path("JPEGImages", image_id, ".jpg")
 
     def image(self, image_id: str) -> np.ndarray:
         """Returns the image, uint8[H, W, 3], RGB."""
-        return images.decode_image(self._path("JPEGImages", image_id, ".jpg"), image_id)
+        return images.decode_image(self.image_path(image_id), image_id)
 
     def labels(self, image_id: str) -> np.ndarray:
         """Returns float32[20] of 0/1; zeros where the XML names no object."""
