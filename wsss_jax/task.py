@@ -68,6 +68,7 @@ class Task:
     # Losses are means over so many consecutive images of the global batch, and these means are averaged: part
     # of a recipe, unlike the number of devices. None is the whole batch.
     group_size: int | None = None
+    fresh: ClassVar[tuple[str, ...]] = ()  # networks that never start from pretrained weights
     epsilon: ClassVar[float] = 0.0  # added to the number of values of a term, where a recipe avoids 0 / 0 so
 
     @property
@@ -76,7 +77,8 @@ class Task:
 
         Each is a flax module that also has `stride`, pixels of its input per position of its output;
         `preprocess`, from uint8 images to its input; `state_dict`, the name of its published state dict in
-        `weights.networks`; and `heads`, the top-level modules that ImageNet weights lack.
+        `weights.networks`; and `heads`, the top-level modules that ImageNet weights lack. One that sees no
+        images has `inputs` in place of the first two, see `inputs_of`.
         """
         raise NotImplementedError
 
@@ -127,9 +129,15 @@ class Task:
         return tuple(name for name, network in self.networks.items() if self._changes(name, network))
 
     def _changes(self, name: str, network: Any) -> bool:
-        shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        shapes = jax.eval_shape(network.init, jax.random.key(0), *inputs_of(network))
         paths = (tuple(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes))
         return any(self.group((name, *path)) != FROZEN for path in paths)
+
+
+def inputs_of(network: Any) -> tuple[jax.Array, ...]:
+    """Inputs to make a network's parameters with: its `inputs`, or of one that sees images a small one, since
+    no parameter depends on its size."""
+    return getattr(network, "inputs", (jnp.zeros((1, 32, 32, 3)),))
 
 
 def weighted_sum(terms: Mapping[str, Term], means: Mapping[str, jax.Array]) -> jax.Array:
@@ -146,10 +154,11 @@ class CamRule:
     """How maps are made of what networks give; a subclass is a frozen dataclass."""
 
     name: ClassVar[str]  # of the task whose checkpoints hold the networks
+    reduced: ClassVar[int] = 0  # stride of further maps beside those at the image's size; 0 for none
 
     @property
     def networks(self) -> Mapping[str, Any]:
-        """The networks by name, as in `Task`."""
+        """The networks by name, as in `Task`; the first sees the images."""
         raise NotImplementedError
 
     @property

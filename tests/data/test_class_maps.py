@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from wsss_jax.data.class_maps import ClassMaps, read_maps, write_maps
+from wsss_jax.data.class_maps import ClassMaps, read_maps, read_reduced, reduced_maps, write_maps, write_npy
 from wsss_jax.errors import DataError
 
 SIZE = (5, 7)
@@ -161,3 +161,47 @@ def test_labels_are_the_best_class_above_the_threshold():
     assert maps.labels(0.25).tolist() == [[4, 10, 0]]  # of equal planes the first
     assert maps.labels(0.3).tolist() == [[4, 0, 0]]  # background against an equal score
     assert not ClassMaps(maps.class_ids[:0], maps.planes[:0]).labels(0).any()
+
+
+def test_reduced_maps_are_read_where_a_file_has_them(tmp_path):
+    """Of ours and of IRN's, whose `cam` they are."""
+    full, small = (
+        ClassMaps(np.array([1, 5], np.int32), np.stack([A, B])),
+        np.float32([[[1, 2]], [[3, 4]]]) / 4,
+    )
+    reduced = ClassMaps(full.class_ids, np.concatenate([small, small / 2], 1))  # 5 x 7 pixels become 2 x 2
+    write_maps(tmp_path / "a.npz", full, "float16", reduced)
+    write_npy(tmp_path / "a.npy", full, reduced)
+    for name in ("a.npz", "a.npy"):
+        found = read_reduced(tmp_path / name, "a", SIZE)
+        np.testing.assert_array_equal(found.class_ids, [1, 5])
+        np.testing.assert_array_equal(found.planes, reduced.planes)
+    np.testing.assert_array_equal(read(tmp_path / "a.npy").planes, full.planes)
+    np.testing.assert_array_equal(read(tmp_path / "a.npz").planes, full.planes.astype(np.float16))
+
+
+def test_reduced_maps_of_files_without_them_by_hand(tmp_path):
+    """Half-pixel: of 5 rows, 2 are at 0.75 and 3.25; of 7 columns at 1.25 and 4.75."""
+    plane = np.arange(35, dtype=np.float32).reshape(5, 7) / 34
+    maps = ClassMaps(np.array([3], np.int32), plane[None])
+    at = lambda y, x: (7 * y + x) / 34  # noqa: E731
+    wanted = np.array([[at(0.75, 1.25), at(0.75, 4.75)], [at(3.25, 1.25), at(3.25, 4.75)]])
+    np.testing.assert_allclose(reduced_maps(maps).planes[0], wanted / (wanted.max() + 1e-5), rtol=1e-5)
+    write_maps(tmp_path / "a.npz", maps)
+    np.testing.assert_array_equal(
+        read_reduced(tmp_path / "a.npz", "a", SIZE).planes, reduced_maps(maps).planes
+    )
+    nothing = ClassMaps(np.zeros(0, np.int32), np.zeros((0, *SIZE), np.float32))
+    assert reduced_maps(nothing).planes.shape == (0, 2, 2)
+
+
+def test_damaged_reduced_maps_are_told_of(tmp_path):
+    maps, path = ClassMaps(np.array([3], np.int32), A[None]), tmp_path / "a.npz"
+    write_maps(path, maps, reduced=ClassMaps(maps.class_ids, np.ones((1, 3, 2), np.float32)))
+    with pytest.raises(DataError, match=r"reduced maps of image 'a'.*holds maps of 2x3 pixels"):
+        read_reduced(path, "a", SIZE)
+    raw = bytearray(path.read_bytes())
+    raw[raw.rindex(np.ones((1, 3, 2), np.float32).tobytes())] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="is damaged; delete it and run the stage infer_cam again"):
+        read_reduced(path, "a", SIZE, stage="infer_cam")

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.helpers.golden import GOLDEN
 from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.errors import ConfigError, DataError
 from wsss_jax.evaluation import ConfusionMatrix, ThresholdSweep, describe, summarise, summarise_labels
@@ -129,16 +130,43 @@ def test_label_maps_have_no_threshold():
     assert metrics["oracle"] is None
     assert metrics["thresholds"] == metrics["miou_curve"] == []
     assert describe(metrics) == (
-        "eval_crf train: mIoU 100.00; 1 image, list 1f0c2a9b, CRF alpha 4, classes given, weights 77ab01c4, "
-        "absent classes count 0"
+        "eval_crf train: mIoU 100.00; 0.0 % of the foreground is background; 1 image, list 1f0c2a9b, "
+        "CRF alpha 4, classes given, weights 77ab01c4, absent classes count 0"
     )
 
 
 def test_one_line_says_what_the_score_is():
     assert describe(summarise(small_sweep(), 0.2, provenance=provenance())) == (
-        "eval_cam train: mIoU 12.50 at background score 0.2 (fixed), 50.00 at 0.4 (oracle); 1 image, "
-        "list 1f0c2a9b, scales 0.5 1, flip, no CRF, classes given, weights 77ab01c4, absent classes count 0"
+        "eval_cam train: mIoU 12.50 at background score 0.2 (fixed), 50.00 at 0.4 (oracle); 50.0 % of the "
+        "foreground is background; 1 image, list 1f0c2a9b, scales 0.5 1, flip, no CRF, classes given, "
+        "weights 77ab01c4, absent classes count 0"
     )
+
+
+def test_share_of_the_foreground_that_is_background():
+    """At 0.2 all four pixels are of a class, two of them rightly or not; at 0.4 half of them; at 1 none."""
+    metrics = summarise(small_sweep(), 0.2, provenance=provenance())
+    assert metrics["fixed"]["wrong_foreground"] == 50 and metrics["oracle"]["wrong_foreground"] == 0
+    nothing = ThresholdSweep(num_classes=3, thresholds=[1.0])
+    nothing.add(
+        ClassMaps(np.array([0], np.int32), np.ones((1, 1, 1), np.float32)), np.zeros((1, 1), np.uint8)
+    )
+    metrics = summarise(nothing, 1.0, provenance=provenance())
+    assert metrics["fixed"]["wrong_foreground"] is None and "of the foreground" not in describe(metrics)
+
+
+def test_share_and_mean_are_wavecams():
+    """The scores that its program prints, of maps of four images, one of them of class 20."""
+    golden = np.load(GOLDEN / "segmentation_eval.npz")
+    threshold = round(float(golden["voc_wavecam_threshold"]), 6)
+    sweep = ThresholdSweep(num_classes=20, thresholds=[threshold])
+    for i in range(4):
+        keys, planes = golden[f"voc_wavecam_keys{i}"], golden[f"voc_wavecam_maps{i}"]
+        sweep.add(ClassMaps(keys.astype(np.int32), planes), golden[f"voc_wavecam_truth{i}"])
+    given = provenance(classes=tuple(map(str, range(20))))
+    fixed = summarise(sweep, threshold, provenance=given, absent_classes="ignore")["fixed"]
+    assert fixed["wrong_foreground"] / 100 == pytest.approx(float(golden["voc_wavecam_cam_background_share"]))
+    assert fixed["miou"] / 100 == pytest.approx(float(golden["voc_wavecam_cam_miou"]), rel=1e-6)
 
 
 def test_pseudo_masks_are_cut_at_a_share():

@@ -21,6 +21,8 @@ TINY = {
     "init_from": "scratch",
     "compilation_cache": "",
     "model": {"width": 1 / 32, "blocks": (0, 0, 0, 0), "calibration_batches": 1},
+    # 2 x (crop / 16)^2 channels, as WaveCAM's waves need.
+    "resnet50": {"width": 1 / 256, "blocks": (1, 1, 1, 1)},
     "dataset": {"shapes": {"num_train": 24, "num_val": 10, "image_size": 40}},
     "augment": {"resize_long": (36, 44), "crop": 32},
     "cam": {"scales": (1.0,), "batch_size": 4, "max_buckets": 2},
@@ -45,7 +47,7 @@ def tiny(name: str, **changes) -> ConfigDict:
     """The same, shrunk; `changes` are 'section.key' with two underscores for the dot."""
     config = load(name)
     config.update(TINY)
-    if config.method != "cam":
+    if config.method not in ("cam", "resnet50_cam"):
         config.classifier_from = ""
         config.classifier = ConfigDict({"init_from": "scratch"})
     config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ SUFFIXES = (".npz", ".npy")
 MOST_CLASSES = 254
 """That 8-bit label maps hold beside background and void."""
 BACKGROUND = -1
+REDUCED, STRIDED = 4, "strided"  # stride and name of the maps that IRN's walk starts from
 _ROUNDING = 1e-3  # by which a map may exceed 1
 
 
@@ -162,30 +163,97 @@ def read_maps(
     return maps
 
 
-def write_maps(path: str | os.PathLike[str], maps: ClassMaps, storage: str = "float32") -> None:
+def read_reduced(
+    path: str | os.PathLike[str],
+    image_id: str,
+    size: tuple[int, ...],
+    *,
+    num_classes: int = MOST_CLASSES,
+    stage: str = "",
+) -> ClassMaps:
+    """The maps of an image at a quarter of its size, float32[K, ceil(H / 4), ceil(W / 4)].
+
+    They are `strided` of an .npz, as the systems on ResNet-50 write it, or `cam` beside `high_res` in IRN's
+    .npy; of other files, `reduced_maps` of the full-size ones. Arguments and errors are those of `read_maps`.
+    """
+    maps = read_maps(path, image_id, size, num_classes=num_classes, stage=stage)
+    small = tuple(-(-n // REDUCED) for n in size)
+    remedy = f"delete it and run the stage {stage} again" if stage else ""
+    what = f"reduced maps of image {image_id!r}: {os.fspath(path)}"
+    try:
+        found = _read_strided(path)
+    except DAMAGE as error:
+        raise DataError(f"{what} is damaged; {remedy or 'make it again'}") from error
+    if found is None:
+        return reduced_maps(maps)
+    return check_maps(found, what, size=small, num_classes=num_classes, remedy=remedy)
+
+
+def reduced_maps(maps: ClassMaps) -> ClassMaps:
+    """Maps at a quarter of their size, bilinear (half-pixel, not antialiased), each divided by (its maximum +
+    1e-5): float32[K, H, W] -> [K, ceil(H / 4), ceil(W / 4)]."""
+    planes = maps.planes
+    for axis in (1, 2):
+        n = planes.shape[axis]
+        count = -(-n // REDUCED)
+        source = np.clip((np.arange(count) + 0.5) * (n / count) - 0.5, 0, n - 1)
+        low = np.floor(source).astype(int)
+        share = (source - low).astype(np.float32).reshape((-1, 1) if axis == 1 else (1, -1))
+        upper = planes.take(np.minimum(low + 1, n - 1), axis)
+        planes = planes.take(low, axis) * (1 - share) + upper * share
+    highest = planes.max((1, 2), keepdims=True, initial=0)
+    return ClassMaps(maps.class_ids, planes / (highest + np.float32(1e-5)))
+
+
+def write_maps(
+    path: str | os.PathLike[str],
+    maps: ClassMaps,
+    storage: str = "float32",
+    reduced: ClassMaps | None = None,
+) -> None:
     """Writes an .npz of `keys` int32[K] and `cam` float[K, H, W], whole or not at all.
 
-    Where background has a plane, it is `scores` in place of `cam`. `storage` is the precision: 'float16'
-    takes half the room and moves a few pixels over a threshold. (Compressed without loss, CAMs would take
-    0.87 of the room, and several times as long to read.)
+    Where background has a plane, it is `scores` in place of `cam`. The same maps at a quarter of the size, if
+    given, are `strided` float32[K, h, w] beside them, see `read_reduced`. `storage` is the precision of
+    full-size maps: 'float16' takes half the room and moves a few pixels over a threshold. (Compressed without
+    loss, CAMs would take 0.87 of the room, and several times as long to read.)
 
     Raises:
       RunError: the file cannot be written.
     """
     name = "scores" if len(maps.class_ids) and maps.class_ids[0] == BACKGROUND else "cam"
     arrays = {"keys": maps.class_ids, name: maps.planes.astype(storage, copy=False)}
+    if reduced is not None:
+        arrays[STRIDED] = reduced.planes
     write_whole(Path(path), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
-def write_npy(path: str | os.PathLike[str], maps: ClassMaps) -> None:
-    """Writes the references' pickled dictionary {class: float32[H, W]}, whole or not at all."""
-    content = np.array(dict(zip(maps.class_ids.tolist(), maps.planes, strict=True)), dtype=object)
+def write_npy(path: str | os.PathLike[str], maps: ClassMaps, reduced: ClassMaps | None = None) -> None:
+    """Writes the references' pickled dictionary, whole or not at all: {class: float32[H, W]}, or where there
+    are maps at a quarter of the size, IRN's {'keys': int[K], 'cam': these, 'high_res': float32[K, H, W]}."""
+    named: dict[Any, np.ndarray] = dict(zip(maps.class_ids.tolist(), maps.planes, strict=True))
+    if reduced is not None:
+        keys = maps.class_ids.astype(np.int64)  # PyTorch's type of indices
+        named = {"keys": keys, "cam": reduced.planes, "high_res": maps.planes}
+    content = np.array(named, dtype=object)
     write_whole(Path(path), lambda file: np.save(file, content, allow_pickle=True))
 
 
 def _read_npz(path: str | os.PathLike[str], size: tuple[int, ...], background: bool) -> ClassMaps:
     largest = (MOST_CLASSES + 1) * size[0] * size[1] * np.dtype(np.float64).itemsize
     return ClassMaps(*read_npz(path, "keys", "scores" if background else "cam", largest=largest))
+
+
+def _read_strided(path: str | os.PathLike[str]) -> ClassMaps | None:
+    """None if the file has no such maps."""
+    if str(path).endswith(".npy"):
+        content = read_object_npy(map_file(os.fspath(path), os.fspath(path)))
+        has_both = isinstance(content.get("cam"), np.ndarray) and "high_res" in content
+        return ClassMaps(content["keys"], content["cam"]) if has_both else None
+    try:
+        return ClassMaps(*read_npz(path, "keys", STRIDED))
+    except KeyError:
+        return None
 
 
 def _read_npy(path: str | os.PathLike[str]) -> ClassMaps:

@@ -67,7 +67,8 @@ def summarise(
     Returns:
       A JSON-serialisable dictionary of finite numbers: the provenance, `images`, `unit`, `absent_classes`,
       `thresholds`, `miou_curve`, and `fixed`, `oracle` and `chosen` (None without threshold_from), each with
-      `threshold`, `miou` and `iou` of the C + 1 classes, background first.
+      `threshold`, `miou`, `iou` of the C + 1 classes, background first, and `wrong_foreground`, the share of
+      the predicted foreground whose truth is background, None if there is no foreground.
 
     Raises:
       ConfigError: a threshold is not in the sweep, or threshold_from is of the same split or has no oracle.
@@ -111,13 +112,17 @@ def summarise_labels(
 def describe(metrics: Mapping[str, Any]) -> str:
     """One line of text for a metrics dictionary: every score with its threshold, and what was scored how.
 
-    For example: `eval_cam train: mIoU 47.10 at background score 0.15 (fixed), 48.00 at 0.19 (oracle); 300
-    images, list 1f0c2a9b, scales 0.5 1 1.5 2, flip, no CRF, classes given, weights 77ab01c4, absent classes
-    count 0`.
+    For example: `eval_cam train: mIoU 47.10 at background score 0.15 (fixed), 48.00 at 0.19 (oracle); 32.5 %
+    of the foreground is background; 300 images, list 1f0c2a9b, scales 0.5 1 1.5 2, flip, no CRF, classes
+    given, weights 77ab01c4, absent classes count 0`. The share is that of the first score.
     """
-    return (
-        f"{metrics['stage']} {metrics['split']}: mIoU {_points_text(metrics)}; {describe_conditions(metrics)}"
+    wrong = metrics["fixed"].get("wrong_foreground")  # not in metrics of older versions
+    parts = (
+        f"{metrics['stage']} {metrics['split']}: mIoU {_points_text(metrics)}",
+        *([] if wrong is None else [f"{wrong:.1f} % of the foreground is background"]),
+        describe_conditions(metrics),
     )
+    return "; ".join(parts)
 
 
 def describe_conditions(metrics: Mapping[str, Any]) -> str:
@@ -172,13 +177,15 @@ def _header(
 
 
 def _scores(confusion: np.ndarray, absent_classes: AbsentClasses) -> Metrics:
-    """`miou` and `iou` in percent of one confusion matrix int64[C + 1, C + 1]."""
+    """`miou`, `iou` and `wrong_foreground` in percent of one confusion matrix int64[C + 1, C + 1]."""
     counted = counted_classes(confusion, absent_classes)
     iou = [
         value if counts else None
         for value, counts in zip((100 * class_iou(confusion)).tolist(), counted, strict=True)
     ]
-    return {"miou": float(100 * mean_iou(confusion, absent_classes)), "iou": iou}
+    foreground = int(confusion[:, 1:].sum())
+    wrong = float(100 * confusion[0, 1:].sum() / foreground) if foreground else None
+    return {"miou": float(100 * mean_iou(confusion, absent_classes)), "iou": iou, "wrong_foreground": wrong}
 
 
 def _other_split(metrics: Mapping[str, Any], split: str) -> tuple[str, float]:

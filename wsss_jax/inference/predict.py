@@ -59,6 +59,7 @@ class Prediction(NamedTuple):
     image_id: str
     maps: ClassMaps  # 0..1, at the image's size
     logits: np.ndarray  # float32[C], mean over scales and flips
+    reduced: ClassMaps | None = None  # 0..1, at the stride `CamRule.reduced`, if there is one
 
 
 class PlannedBatch(NamedTuple):
@@ -95,7 +96,7 @@ class Predictor:
     def __init__(self, method: CamRule, mesh: Mesh, settings: InferenceSettings) -> None:
         """The batch size is rounded up to a multiple of the mesh's devices."""
         self.program = CamProgram(method, mesh, flip=settings.flip)
-        self._settings, self._devices = settings, mesh.size
+        self._settings, self._devices, self._reduced = settings, mesh.size, method.reduced
 
     def predict(
         self,
@@ -118,22 +119,25 @@ class Predictor:
         yield from (self._collect(*item) for item in one_behind(started))
 
     def _collect(self, batch: PlannedBatch, padded: PaddedBatch, cams: Cams) -> list[Prediction]:
-        maps, logits = np.asarray(cams.maps), np.asarray(cams.logits)
-        return [
-            self._one(
-                image_id, maps[i], logits[i], np.asarray(padded.original)[i], np.asarray(padded.classes)[i]
-            )
-            for i, image_id in enumerate(batch.image_ids)
-        ]
+        sizes, classes, logits = map(np.asarray, (padded.original, padded.classes, cams.logits))
+        kept = [self._kept(classes[i], logits[i]) for i in range(len(batch.image_ids))]
 
-    def _one(
-        self, image_id: str, maps: np.ndarray, logits: np.ndarray, size: np.ndarray, classes: np.ndarray
-    ) -> Prediction:
-        kept = classes >= 0
+        def maps_of(planes: Any, stride: int) -> list[ClassMaps]:
+            planes, ends = np.asarray(planes), -(-sizes // stride)
+            return [
+                ClassMaps(classes[i, chosen], planes[i, chosen, : ends[i, 0], : ends[i, 1]].copy())
+                for i, chosen in enumerate(kept)
+            ]
+
+        several = cams.reduced is not None
+        reduced = maps_of(cams.reduced, self._reduced) if several else [None] * len(kept)
+        return list(map(Prediction, batch.image_ids, maps_of(cams.maps, 1), logits, reduced))
+
+    def _kept(self, classes: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Which rows of an image's maps are wanted: bool[K]."""
         if self._settings.class_filter == "predicted":
-            kept = logits > 0 if (logits > 0).any() else logits == logits.max()
-        cam = ClassMaps(classes[kept], maps[kept, : size[0], : size[1]].copy())
-        return Prediction(image_id, cam, logits)
+            return logits > 0 if (logits > 0).any() else logits == logits.max()
+        return classes >= 0
 
 
 def padded_batches(

@@ -144,7 +144,8 @@ class OnResNet38(nn.Module, kw_only=True):
     The settings go by name, so that a subclass's own come first by position.
 
     Attributes:
-      stride, preprocess: of the feature maps that heads see, and of the images.
+      backbone, stride, preprocess: what the trunk is called; of the feature maps that heads see, and of the
+        images.
       state_dict: its name in `weights.networks`.
       heads: its modules besides the trunk, which ImageNet weights do not have.
       with_background: whether its head `fc8` has a row for background.
@@ -158,6 +159,7 @@ class OnResNet38(nn.Module, kw_only=True):
     trunk_dropout: tuple[float, float] = _PUBLISHED_DROPOUT
     dtype: Any = jnp.float32
 
+    backbone: ClassVar[str] = "ResNet-38"
     stride: ClassVar[int] = 8
     preprocess: ClassVar[Preprocess] = IMAGENET
     state_dict: ClassVar[str]

@@ -90,13 +90,18 @@ class ResNet50(nn.Module):
         return features
 
 
+def feature_channels(width: float) -> int:
+    """Channels of the last feature map."""
+    return _EXPANSION * scaled_channels(_LAYERS[-1][0], width)
+
+
 class OnResNet50(nn.Module, kw_only=True):
     """A network whose module `trunk` is a `ResNet50`, and what its heads have in common.
 
     The settings go by name, so that a subclass's own come first by position.
 
     Attributes:
-      stride, preprocess: of the last feature map, and of the images.
+      backbone, stride, preprocess: what the trunk is called; of the last feature map, and of the images.
       state_dict: its name in `weights.networks`.
       heads: its modules besides the trunk, which ImageNet weights do not have.
       with_background: whether it has a row for background among its classes.
@@ -107,6 +112,7 @@ class OnResNet50(nn.Module, kw_only=True):
     blocks: tuple[int, int, int, int] = _PUBLISHED_BLOCKS
     dtype: Any = jnp.float32
 
+    backbone: ClassVar[str] = "ResNet-50"
     stride: ClassVar[int] = 16
     preprocess: ClassVar[Preprocess] = IMAGENET
     state_dict: ClassVar[str]

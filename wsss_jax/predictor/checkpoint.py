@@ -82,9 +82,10 @@ def load(checkpoint: str | os.PathLike[str], bare: BareFile) -> Loaded:
 
 def _from_training(restored: Any, folder: Any) -> Loaded:
     config, classes, network = _description(restored.meta, folder)
-    method = _made(config, classes, restored.variables, str(folder))
+    method = _made(config, classes)
     if network != method.name:
         raise CheckpointError(f"{folder}: holds {network!r}, but {config.method} trains {method.name!r}")
+    _check(method, restored.networks, str(folder))
     about = f"{network} of the method {config.method}, step {restored.step}, {len(classes)} classes"
     return Loaded(method=method, variables=restored.networks, classes=classes, about=about)
 
@@ -113,7 +114,8 @@ def _from_weights(variables: dict[str, Any], source: str, bare: BareFile) -> Loa
         config.model.dilations = tuple(bare.dilations)
     count = system.published[network](config, variables["params"])
     classes = _class_names(count, bare.class_names, source)
-    method = _made(config, classes, variables, source)
+    method = _made(config, classes)
+    _check(method, {method.name: variables}, source)
     about = f"{network} from {source}, {count} classes{_guesses(network, bare, systems)}"
     return Loaded(method=method, variables={method.name: variables}, classes=classes, about=about)
 
@@ -145,15 +147,22 @@ def _class_names(count: int, given: Sequence[str] | None, source: str) -> tuple[
     return tuple(given)
 
 
-def _made(config: Any, classes: Sequence[str], variables: Mapping[str, Any], source: str) -> Any:
-    """The method; CheckpointError if the weights are not those of its network."""
+def _made(config: Any, classes: Sequence[str]) -> Any:
+    """The method."""
     from wsss_jax.runs.devices import configure_jax
-    from wsss_jax.training.initial import variable_shapes
 
     configure_jax(config)
-    method = SYSTEMS.system(config.method).make(config, len(classes))
-    weights.check_against(variables, variable_shapes(method.networks[method.name]), source=source)
-    return method
+    return SYSTEMS.system(config.method).make(config, len(classes))
+
+
+def _check(method: Any, networks: Mapping[str, Any], source: str) -> None:
+    """CheckpointError if the weights are not those of the method's networks."""
+    from wsss_jax.training.initial import variable_shapes
+
+    for name, variables in networks.items():
+        if name not in method.networks:
+            raise CheckpointError(f"{source}: holds the network {name!r}, which {method.name!r} has not")
+        weights.check_against(variables, variable_shapes(method.networks[name]), source=source)
 
 
 def _description(meta: Mapping[str, Any], folder: Any) -> tuple[Any, tuple[str, ...], str]:

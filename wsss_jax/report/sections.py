@@ -81,6 +81,9 @@ def _conditions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("List", (metrics["list_sha256"] or "not stated")[:12]),
         ("Weights", (metrics["weights_sha256"] or "not stated")[:12]),
     ]
+    wrong = metrics["fixed"].get("wrong_foreground")  # not in metrics of older versions
+    if wrong is not None:
+        conditions.append(("Background in the foreground", f"{wrong:.1f} %"))
     return [*conditions, *((f"{name} trained on", images) for name, images in trained_on(metrics).items())]
 
 

@@ -18,7 +18,7 @@ from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, given_classes
 from wsss_jax.runs.provenance import record_provenance
 from wsss_jax.runs.space import map_bytes
 from wsss_jax.stages.batches import own_batches, write_batches
-from wsss_jax.stages.networks import result_variables
+from wsss_jax.stages.networks import result_variables, weight_paths
 
 
 def infer_cam(run: Run) -> None:
@@ -29,10 +29,10 @@ def infer_cam(run: Run) -> None:
     """
     ids = run.ids(run.config.dataset.infer_split)
     split = split_name(run.config.dataset.infer_split)
-    variables, weights = result_variables(run)
+    variables, digest = result_variables(run)
     settings = inference_settings(run.config)
     record_provenance(
-        run.layout.cams(run.config.dataset.infer_split), cam_provenance(run, ids, weights), "CAMs"
+        run.layout.cams(run.config.dataset.infer_split), cam_provenance(run, ids, digest), "CAMs"
     )
     path = functools.partial(run.layout.cam, run.config.dataset.infer_split)
     batches, todo = own_batches(run, ids, settings, path)
@@ -44,7 +44,9 @@ def infer_cam(run: Run) -> None:
     predictor = Predictor(run.method, run.local_mesh, settings)
     predictions = predictor.predict(variables, run.source, todo, wanted_classes(run, ids))
     write = functools.partial(write_cam, run)
-    rate = write_batches("infer_cam", batches, todo, predictions, lambda p: write(p.image_id, p.maps))
+    rate = write_batches(
+        "infer_cam", batches, todo, predictions, lambda p: write(p.image_id, p.maps, p.reduced)
+    )
     run.say(f"infer_cam {split}: {rate:.1f} images/s, {predictor.program.compiled} compiled program(s)")
 
 
@@ -82,16 +84,16 @@ def cam_provenance(run: Run, ids: Sequence[str], weights_sha256: str) -> dict[st
     }
 
 
-def write_cam(run: Run, image_id: str, maps: ClassMaps) -> None:
-    """Writes all files of an image's maps."""
+def write_cam(run: Run, image_id: str, maps: ClassMaps, reduced: ClassMaps | None = None) -> None:
+    """Writes all files of an image's maps, at its size and perhaps at a quarter of it."""
     split = run.config.dataset.infer_split
     if run.config.cam.heat_maps:
         _write_heat_maps(run, image_id, maps)
     if run.config.cam.export_npy:
         planes = binarised(maps.planes) if run.config.cam.binarised_npy else maps.planes
-        write_npy(run.layout.cam_npy(split, image_id), ClassMaps(maps.class_ids, planes))
+        write_npy(run.layout.cam_npy(split, image_id), ClassMaps(maps.class_ids, planes), reduced)
     path = run.layout.cam(split, image_id)  # last, for this is the file that says that it is done
-    write_maps(path, maps, run.config.cam.storage)
+    write_maps(path, maps, run.config.cam.storage, reduced)
 
 
 def _write_heat_maps(run: Run, image_id: str, maps: ClassMaps) -> None:
@@ -102,18 +104,30 @@ def _write_heat_maps(run: Run, image_id: str, maps: ClassMaps) -> None:
         write_whole(path, lambda file, heat=heat: heat.save(file, format="PNG"))  # type: ignore[misc]
 
 
+def weights(run: Run) -> dict[str, str]:
+    """Files that are named in place of what the run trains."""
+    choice = run.config.cam.checkpoint
+    if choice in ("best", "last") or choice.isdigit():
+        return {}
+    paths = weight_paths(run)
+    return {f"cam.checkpoint, {name}" if len(paths) > 1 else "cam.checkpoint": p for name, p in paths.items()}
+
+
 def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
     """Bytes of the CAMs that are not there yet."""
     path = functools.partial(run.layout.cam, run.config.dataset.infer_split)
     storages = (run.config.cam.storage, *["float32"] * run.config.cam.export_npy)
-    return {"CAMs": sum(map_bytes(run, facts, path, False, storage) for storage in storages)}
+    full = [map_bytes(run, facts, path, False, storage) for storage in storages]
+    share = 1 / run.method.reduced**2 if run.method.reduced else 0.0
+    small = len(storages) * share * map_bytes(run, facts, path, False)
+    return {"CAMs": sum(full) + round(small)}
 
 
 INFER_CAM = Stage(
     name="infer_cam",
     function=infer_cam,
     reads=lambda config: (INFER_SPLIT,),
-    weights=lambda run: {"cam.checkpoint": run.config.cam.checkpoint},
+    weights=weights,
     room=room,
     all_hosts=True,
 )

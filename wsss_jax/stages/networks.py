@@ -37,6 +37,8 @@ def initial_variables(run: Run, restored: Restored | None) -> Variables:
     for name, network in method.networks.items():
         if name in learning and restored is not None:
             variables[name] = restored.networks[name]
+        elif name in method.fresh:
+            variables[name] = fresh_variables(network, run.config.seed)
         elif name in learning:
             variables[name] = _start(run, network)
         else:
@@ -65,10 +67,13 @@ def result_variables(run: Run) -> tuple[Variables, str]:
     """
     method, choice = run.method, run.config.cam.checkpoint
     if choice not in ("best", "last") and not choice.isdigit():
-        (name,) = method.learning
-        variables = load_variables(run, choice, method.networks[name], complete=True)
+        found = {
+            name: load_variables(run, path, method.networks[name], complete=True, name=name)
+            for name, path in weight_paths(run).items()
+        }
         run.say(f"weights: {choice}")
-        return {name: variables}, digest(variables)
+        (only, *others) = found.values()
+        return found, digest(found if others else only)
     folder = run.layout.checkpoints(method.name)
     restored = _chosen(run, folder, choice)
     for name, variables in restored.networks.items():
@@ -78,8 +83,34 @@ def result_variables(run: Run) -> tuple[Variables, str]:
     return restored.networks, restored.meta["digest"]["variables"]
 
 
+def weight_paths(run: Run) -> dict[str, str]:
+    """The path of each network's weights, where `cam.checkpoint` names paths: PATH or NAME=PATH,NAME=PATH.
+
+    A folder of checkpoints holds all networks of its system.
+
+    Raises:
+      ConfigError: networks are not those of the system.
+    """
+    names, choice = run.method.learning, run.config.cam.checkpoint
+    given = [pair.partition("=") for pair in choice.split(",")]
+    if all(name in names and path for name, _, path in given) and len(given) == len(names):
+        return {name: path for name, _, path in given}
+    if len(names) > 1 and not epath.Path(choice).expanduser().is_dir():
+        raise ConfigError(
+            f"config.cam.checkpoint={choice!r}: give best, last, a step, a run's folder, or files of all "
+            f"networks: {','.join(f'{name}=PATH' for name in names)}"
+        )
+    return dict.fromkeys(names, choice)
+
+
 def load_variables(
-    run: Run, path: str | Path, network: Any, ignore: Collection[str] = (), *, complete: bool = False
+    run: Run,
+    path: str | Path,
+    network: Any,
+    ignore: Collection[str] = (),
+    *,
+    complete: bool = False,
+    name: str = "",
 ) -> dict[str, Any]:
     """Reads a network's variables from another run, a checkpoint or a published file.
 
@@ -90,6 +121,7 @@ def load_variables(
       network: the flax module that they must fit; `heads` that the file lacks start fresh.
       ignore: top-level modules that are left out if the file has them, see `other_heads`.
       complete: whether the file must have every head, because nothing will be trained.
+      name: of the network, where a checkpoint holds several.
 
     Raises:
       CheckpointError: the file or folder cannot be read or is of another network.
@@ -100,7 +132,8 @@ def load_variables(
             f"{path}: there is no such file or folder; docs/checkpoints.md tells where published weights are"
         )
     if place.is_dir():
-        variables = _without(restore(step_folder(place)).variables, ignore)
+        restored = restore(step_folder(place))
+        variables = _without(restored.networks.get(name) or restored.variables, ignore)
     else:
         optional = () if complete else network.heads
         variables = load_foreign(

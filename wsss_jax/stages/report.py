@@ -67,7 +67,8 @@ def _result(scored: Scored) -> Result:
 
 def _summary(run: Run) -> dict[str, str]:
     config, made = run.config, manifest.read(run.layout.manifest)
-    packages, model, epochs = made["packages"], config.model, run.system.epochs(config)
+    packages, epochs = made["packages"], run.system.epochs(config)
+    network = next(iter(run.method.networks.values()))
     training = {
         "Started from": config.init_from,
         "Training": f"{epochs} epochs, batch {config.batch_size}, crop {config.augment.crop}",
@@ -75,7 +76,7 @@ def _summary(run: Run) -> dict[str, str]:
     return {
         "Method": run.system.title,
         "Data set": f"{run.source.name}, trained on {config.dataset.train_split}",
-        "Network": f"ResNet-38, width {model.width:g}, blocks {tuple(model.blocks)}",
+        "Network": f"{network.backbone}, width {network.width:g}, blocks {tuple(network.blocks)}",
         **(training if any(stage.name == "train" for stage in run.system.stages) else {}),
         "Seed": str(config.seed),
         "Devices": ", ".join(sorted(set(made["devices"]))) + f" x {len(made['devices'])}",

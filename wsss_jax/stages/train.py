@@ -224,8 +224,9 @@ def weights(run: Run) -> dict[str, str]:
 
 def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
     """Bytes of the checkpoints that are not there yet."""
-    name = run.method.name
-    return {"checkpoints": checkpoint_bytes(run.layout.checkpoints(name), run.method.networks[name])}
+    method = run.method
+    folder, networks = run.layout.checkpoints(method.name), map(method.networks.get, method.learning)
+    return {"checkpoints": sum(checkpoint_bytes(folder, network) for network in networks)}
 
 
 def check_logging(run: Run) -> None:

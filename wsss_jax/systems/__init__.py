@@ -9,6 +9,8 @@ SYSTEMS = Registry(
         "sc_cam": "wsss_jax.systems.sc_cam.system:SYSTEM",
         "cpn": "wsss_jax.systems.cpn.system:SYSTEM",
         "infer_cam": "wsss_jax.systems.infer_cam.system:SYSTEM",
+        "resnet50_cam": "wsss_jax.systems.resnet50_cam.system:SYSTEM",
+        "wave_cam": "wsss_jax.systems.wave_cam.system:SYSTEM",
         "seam": "wsss_jax.systems.seam.system:SYSTEM",
         "affinity": "wsss_jax.systems.affinity.system:SYSTEM",
     },

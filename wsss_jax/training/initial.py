@@ -3,22 +3,19 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from wsss_jax.models.norms import CALIBRATION
-from wsss_jax.task import Variables
-
-_SIDE = 32  # of the dummy image; the networks are convolutional, so no parameter depends on it
+from wsss_jax.task import Variables, inputs_of
 
 
 def variable_shapes(network: Any) -> Variables:
     """Names, shapes and types of a flax module's variables, without computing any."""
-    return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, _SIDE, _SIDE, 3)))
+    return jax.eval_shape(network.init, jax.random.key(0), *inputs_of(network))
 
 
 def fresh_variables(network: Any, seed: int) -> Variables:
     """Initial variables with PyTorch's distributions; batch norms are the identity."""
-    return jax.jit(network.init)(jax.random.key(seed), jnp.zeros((1, _SIDE, _SIDE, 3)))
+    return jax.jit(network.init)(jax.random.key(seed), *inputs_of(network))
 
 
 def calibrate(network: Any, variables: Variables, images: Any, boxes: Any) -> Variables:

@@ -238,6 +238,16 @@ def _resnet50_cam(name: str, *heads: str) -> Network:
     )
 
 
+def _wavecam_predictor() -> tuple[Module, ...]:
+    """WaveCAM's predictor with its wave module."""
+    convolutions = ("fc_h", "fc_w", "fc_c", "tfc_h", "tfc_w")
+    names = [("classifier", "conv"), *((f"wave.{name}", "conv") for name in convolutions)]
+    names += [(f"wave.{name}", "conv_bias") for name in ("w1", "w2")]
+    for phase in ("theta_R_conv", "theta_I_conv"):
+        names += [(f"wave.{phase}.0", "conv_bias"), (f"wave.{phase}.1", "batch_norm")]
+    return tuple(Module(name, _path(name), kind) for name, kind in names)
+
+
 # Where two networks have the same tensors, the first is the one that is detected.
 NETWORKS: dict[str, Network] = {
     entry.name: entry
@@ -255,5 +265,7 @@ NETWORKS: dict[str, Network] = {
             "resnet50_torchvision", (Module("fc", "fc", "linear"),), _resnet50_trunk, blocks=RESNET50_BLOCKS
         ),
         _resnet50_cam("resnet50_cam", "classifier"),
+        _resnet50_cam("wavecam_net", "classifier", "bg"),
+        Network("wavecam_predictor", _wavecam_predictor(), blocks=(0, 0, 0, 0)),
     )
 }
