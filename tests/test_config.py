@@ -188,7 +188,7 @@ class TestFiles:
         assert config.method in SYSTEMS.systems
         assert path.stem.startswith(config.method)
         method = make_method(config, 20)
-        assert method.name in method.networks
+        assert method.name in method.networks or len(method.networks) > 1
 
     def test_it_only_sets_what_there_is(self, path):
         """A key that defaults() does not have would be a misspelling that nobody reads."""

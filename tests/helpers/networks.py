@@ -13,6 +13,7 @@ from wsss_jax.systems.cpn.network import CpnNetwork
 from wsss_jax.systems.cpn.task import Cpn
 from wsss_jax.systems.cse.task import Cse
 from wsss_jax.task import image_counts, weighted_sum
+from wsss_jax.training.initial import variable_shapes
 from wsss_jax.weights import to_variables
 
 FROZEN_BLOCKS = ("conv1a", "b2", "b2_1", "b2_2")
@@ -50,7 +51,6 @@ def narrow_cpn(num_classes=6, width=1 / 32, blocks=(0, 0, 0, 0), **options) -> C
 def narrow_variables(method, seed=0):
     """Random variables of all networks of a method, batch norm statistics included, as NumPy arrays."""
     rng = np.random.default_rng(seed)
-    dummy = np.zeros((1, 32, 32, 3), np.float32)
 
     def fill(path, leaf):
         kind = path[-1].key
@@ -60,9 +60,7 @@ def narrow_variables(method, seed=0):
             return (0.1 * rng.standard_normal(leaf.shape)).astype(np.float32)
         return (rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))).astype(np.float32)
 
-    shapes = {
-        name: jax.eval_shape(net.init, jax.random.key(0), dummy) for name, net in method.networks.items()
-    }
+    shapes = {name: variable_shapes(network) for name, network in method.networks.items()}
     return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
