@@ -10,7 +10,8 @@ from tests.helpers.networks import narrow_cam, narrow_cpn, narrow_cse, narrow_va
 from wsss_jax.data.transforms import rescale
 from wsss_jax.errors import ConfigError
 from wsss_jax.inference import predict as predict_module
-from wsss_jax.inference.predict import InferenceSettings, Predictor, plan_batches
+from wsss_jax.inference.multiscale import Cams, PaddedBatch
+from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, Predictor, plan_batches
 from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.ops.resize import resize_bilinear
 from wsss_jax.sharding import data_mesh
@@ -101,11 +102,12 @@ def test_filter_predicted_gives_positive_logits_or_the_best(every_class):
 
 def test_predicted_without_positive_logit_is_the_likeliest_class():
     method, settings = narrow_cam(), dataclasses.replace(SETTINGS, class_filter="predicted")
-    prediction = Predictor(method, data_mesh(jax.devices()[:1]), settings)._one(
-        "a", np.zeros((3, 4, 4), np.float32), np.array([-3.0, -1, -2]), np.array([2, 3]), np.arange(3)
-    )
+    predictor = Predictor(method, data_mesh(jax.devices()[:1]), settings)
+    batch, cams = PlannedBatch((4, 4), ("a",)), Cams(np.zeros((1, 3, 4, 4)), np.array([[-3.0, -1, -2]]), None)
+    padded = PaddedBatch((), (), np.array([[2, 3]]), np.arange(3)[None])
+    (prediction,) = predictor._collect(batch, padded, cams)
     np.testing.assert_array_equal(prediction.maps.class_ids, [1])
-    assert prediction.maps.planes.shape == (1, 2, 3)
+    assert prediction.maps.planes.shape == (1, 2, 3) and prediction.reduced is None
 
 
 @pytest.mark.parametrize(("devices", "batch_size"), [(1, 1), (1, 3), (8, 3)])
