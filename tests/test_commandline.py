@@ -1,5 +1,6 @@
 """What a user sees who mistypes something: one line that says what would be right."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,51 +20,76 @@ def main(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        ([CONFIG, "--config.batch_sise=3"], ["--config.batch_sise", "did you mean --config.batch_size?"]),
-        ([CONFIG, "--config.cam.scale=(1,)"], ["--config.cam.scale:", "did you mean --config.cam.scales?"]),
-        # Sections are forgotten as often as keys are misspelt.
-        ([CONFIG, "--config.learning_rate=1"], ["did you mean", "--config.optimizer.learning_rate"]),
-        ([CONFIG, "--config.optimiser.learning_rate=1"], ["did you mean --config.optimizer.learning_rate?"]),
-        ([CONFIG, "--config.optimizer.lr=1"], ["did you mean --config.optimizer.learning_rate?"]),
-        ([CONFIG, "--config.bs=1"], ["did you mean --config.batch_size or --config.affinity.batch_size or"]),
-        ([CONFIG, "--config.zzz=1"], ["--config.zzz", "docs/configuration.md lists all keys"]),
-        ([CONFIG, "--noconfig.cam.flop"], ["--config.cam.flop", "did you mean --config.cam.flip?"]),
-        ([CONFIG, "--config.batch_size=many"], ["many", "wanted int, such as 16"]),
-        ([CONFIG, "--config.batch_size=1.5"], ["1.5", "wanted int, such as 16"]),
-        ([CONFIG, "--config.cam.flip=perhaps"], ["perhaps", "wanted bool, such as True"]),
-        ([CONFIG, "--config.model.width=wide"], ["wide", "wanted float, such as 0.0625"]),
-        (["--config=configs/cam_shape.py"], ["there is no such file; did you mean configs/cam_shapes.py?"]),
-        (
-            ["--config=nowhere/x.py"],
-            ["there is no such file; give an experiment's name, such as cse_voc, or the path of a file"],
-        ),
-        (["--config.batch_size=3", CONFIG], ["--config=NAME must come before any --config.KEY=VALUE"]),
-        (["--config.batch_size=3"], ["--config=NAME must come before any --config.KEY=VALUE"]),
-        ([], ["--config=NAME or --config=FILE is missing; --list shows"]),
-        ([CONFIG, "--wordkir=x"], ["wordkir", "workdir"]),
-        ([CONFIG, "--config.cam=3"], ["--config.cam"]),
-        ([CONFIG, "--stages", "train", "infer_cam"], ["'infer_cam': not expected", "lists with commas"]),
-        (["--config", "configs/cam_shape.py"], ["did you mean configs/cam_shapes.py?"]),
-        (["--config=cam_shape"], ["there is no such experiment; did you mean cam_shapes?"]),
-        (["--config", "zzzz"], ["there is no such experiment; --list shows them"]),
-        (["--config=elsewhere/cse_voc.py"], ["there is no such file; did you mean cse_voc?"]),
-        (["--config=cam_shapes", "--config.batch_sise=3"], ["did you mean --config.batch_size?"]),
-        (
-            ["--config", "configs/cam_shapes.py", "--config.flop=1"],
-            ["did you mean --config.augment.flip or --config.cam.flip?"],
-        ),
-    ],
-)
-def test_mistakes_are_told_in_one_line(arguments, parts):
-    done = main(*arguments)
-    assert done.returncode == 1, done
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("Error: "), done.stderr
-    for part in parts:
-        assert part in done.stderr
+MISTAKES = [
+    ([CONFIG, "--config.batch_sise=3"], ["--config.batch_sise", "did you mean --config.batch_size?"]),
+    ([CONFIG, "--config.cam.scale=(1,)"], ["--config.cam.scale:", "did you mean --config.cam.scales?"]),
+    # Sections are forgotten as often as keys are misspelt.
+    ([CONFIG, "--config.learning_rate=1"], ["did you mean", "--config.optimizer.learning_rate"]),
+    ([CONFIG, "--config.optimiser.learning_rate=1"], ["did you mean --config.optimizer.learning_rate?"]),
+    ([CONFIG, "--config.optimizer.lr=1"], ["did you mean --config.optimizer.learning_rate?"]),
+    ([CONFIG, "--config.bs=1"], ["did you mean --config.batch_size or --config.affinity.batch_size or"]),
+    ([CONFIG, "--config.zzz=1"], ["--config.zzz", "docs/configuration.md lists all keys"]),
+    ([CONFIG, "--noconfig.cam.flop"], ["--config.cam.flop", "did you mean --config.cam.flip?"]),
+    ([CONFIG, "--config.batch_size=many"], ["many", "wanted int, such as 16"]),
+    ([CONFIG, "--config.batch_size=1.5"], ["1.5", "wanted int, such as 16"]),
+    ([CONFIG, "--config.cam.flip=perhaps"], ["perhaps", "wanted bool, such as True"]),
+    ([CONFIG, "--config.model.width=wide"], ["wide", "wanted float, such as 0.0625"]),
+    (["--config=configs/cam_shape.py"], ["there is no such file; did you mean configs/cam_shapes.py?"]),
+    (
+        ["--config=nowhere/x.py"],
+        ["there is no such file; give an experiment's name, such as cse_voc, or the path of a file"],
+    ),
+    (["--config.batch_size=3", CONFIG], ["--config=NAME must come before any --config.KEY=VALUE"]),
+    (["--config.batch_size=3"], ["--config=NAME must come before any --config.KEY=VALUE"]),
+    ([], ["--config=NAME or --config=FILE is missing; --list shows"]),
+    ([CONFIG, "--wordkir=x"], ["wordkir", "workdir"]),
+    ([CONFIG, "--config.cam=3"], ["--config.cam"]),
+    ([CONFIG, "--stages", "train", "infer_cam"], ["'infer_cam': not expected", "lists with commas"]),
+    (["--config", "configs/cam_shape.py"], ["did you mean configs/cam_shapes.py?"]),
+    (["--config=cam_shape"], ["there is no such experiment; did you mean cam_shapes?"]),
+    (["--config", "zzzz"], ["there is no such experiment; --list shows them"]),
+    (["--config=elsewhere/cse_voc.py"], ["there is no such file; did you mean cse_voc?"]),
+    (["--config=cam_shapes", "--config.batch_sise=3"], ["did you mean --config.batch_size?"]),
+    (
+        ["--config", "configs/cam_shapes.py", "--config.flop=1"],
+        ["did you mean --config.augment.flip or --config.cam.flip?"],
+    ),
+]
+
+# One interpreter that imports the command and forks for each command line: importing takes a second.
+FORKING = """
+import json, os, sys, tempfile
+import wsss_jax.main
+from wsss_jax.commandline import run_command
+for arguments in json.loads(sys.stdin.read()):
+    outputs = [tempfile.TemporaryFile() for _ in range(2)]
+    child = os.fork()
+    if child == 0:
+        for number, file in enumerate(outputs, 1):
+            os.dup2(file.fileno(), number)
+        sys.argv = ["wsss_jax.main", *arguments]
+        run_command("wsss_jax.main:command")
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps([status, *(file.seek(0) or file.read().decode() for file in outputs)]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def told():
+    """Status, output and error output of each mistaken command line."""
+    lines = json.dumps([arguments for arguments, _ in MISTAKES])
+    done = subprocess.run(command(FORKING), input=lines, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)))
+def test_mistakes_are_told_in_one_line(told, number):
+    status, output, error = told[number]
+    assert (status, output) == (1, ""), error
+    assert error.count("\n") == 1 and error.startswith("Error: "), error
+    for part in MISTAKES[number][1]:
+        assert part in error
 
 
 def test_unknown_stage_names_the_nearest(tmp_path):

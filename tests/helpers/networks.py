@@ -1,18 +1,25 @@
 """Networks with the golden files' weights, and small ones for quick tests."""
 
 import functools
+from dataclasses import dataclass
+from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from tests.helpers.golden import NARROW, names_at, state_dict
 from wsss_jax.models.classifier import Classifier
+from wsss_jax.models.dropout import Dropout
+from wsss_jax.models.layers import Conv
+from wsss_jax.ops.losses import multi_label_soft_margin
+from wsss_jax.ops.preprocess import IMAGENET
 from wsss_jax.systems.cam.task import Cam
 from wsss_jax.systems.cpn.network import CpnNetwork
 from wsss_jax.systems.cpn.task import Cpn
 from wsss_jax.systems.cse.task import Cse
-from wsss_jax.task import image_counts, weighted_sum
+from wsss_jax.task import Outcome, Task, Term, image_counts, weighted_sum
 from wsss_jax.training.initial import variable_shapes
 from wsss_jax.weights import to_variables
 
@@ -46,6 +53,37 @@ def narrow_cse(**options) -> Cse:
 def narrow_cpn(num_classes=6, width=1 / 32, blocks=(0, 0, 0, 0), **options) -> Cpn:
     network = CpnNetwork(num_classes, width=width, blocks=blocks, **options)
     return Cpn(network=network, frozen_blocks=FROZEN_BLOCKS)
+
+
+class TwoLayers(nn.Module):
+    """Scores six classes, float32[B, 6]; where the network does not matter, for it compiles in no time."""
+
+    width: int
+    preprocess: ClassVar = IMAGENET
+
+    @nn.compact
+    def __call__(self, images, keys=None):
+        features = nn.relu(Conv(self.width, 3, 4, name="conv")(images))
+        return Conv(6, 1, name="head")(Dropout(0.5, 0)(features, keys)).mean((1, 2))
+
+
+@dataclass(frozen=True)
+class TinyTask(Task):
+    """Learns classes of images."""
+
+    width: int = 4
+    name, terms = "tiny", ("loss_cls",)
+
+    @property
+    def networks(self):
+        return {"tiny": TwoLayers(self.width)}
+
+    def group(self, path):
+        return "new" if "head" in path else "pretrained"
+
+    def loss(self, variables, batch, keys, progress, maximum=None):
+        logits = self.networks["tiny"].apply(variables["tiny"], batch["images"], keys)
+        return Outcome({"loss_cls": Term(multi_label_soft_margin(logits, batch["labels"]))})
 
 
 def narrow_variables(method, seed=0):

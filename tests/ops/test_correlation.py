@@ -41,7 +41,7 @@ def test_any_block_gives_the_formulas_values(size, elements, seed):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("elements", [1, 60, 10**6])
+@pytest.mark.parametrize("elements", [1, 60])
 def test_gradient_does_not_depend_on_the_blocks(elements):
     maps, features = noise(0, 4, 5)
     weights = jnp.arange(maps.size, dtype=jnp.float32).reshape(maps.shape) / maps.size
@@ -49,8 +49,9 @@ def test_gradient_does_not_depend_on_the_blocks(elements):
     def value(maps, features, elements):
         return (correlate(maps, features, block_elements=elements) * weights).sum()
 
-    found = jax.grad(value, (0, 1))(maps, features, elements)
-    for ours, wanted in zip(found, jax.grad(value, (0, 1))(maps, features, 10**9), strict=True):
+    gradient = jax.jit(jax.grad(value, (0, 1)), static_argnums=2)
+    found = gradient(maps, features, elements)
+    for ours, wanted in zip(found, gradient(maps, features, 10**9), strict=True):
         assert relative(ours, wanted) < 1e-5 and np.abs(wanted).max() > 1e-3
 
 

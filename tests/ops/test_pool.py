@@ -32,13 +32,16 @@ CASES = st.tuples(st.integers(2, 4), st.integers(1, 4), st.integers(0, 2), st.bo
 )
 
 
+pool = jax.jit(max_pool, static_argnums=(1, 2, 3), static_argnames="ceil")
+
+
 @settings(max_examples=20, deadline=None)
 @given(CASES, st.integers(0, 99))
 def test_pooling_is_pytorchs(case, seed):
     x = np.random.default_rng(seed).standard_normal((7, 10, 2)).astype(np.float32) - 3  # below padding's 0
     wanted = square_by_loops(x, *case)
     assert tuple(pooled_size(n, *case) for n in (7, 10)) == wanted.shape[:2]
-    np.testing.assert_array_equal(max_pool(x[None], *case[:3], ceil=case[3])[0], wanted)
+    np.testing.assert_array_equal(pool(x[None], *case[:3], ceil=case[3])[0], wanted)
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(321, 41), (160, 21), (240, 31)])
@@ -62,7 +65,7 @@ def test_padded_images_pool_as_they_are(ceil):
     sizes = np.array([[5, 4], [6, 7], [1, 2], [4, 3]])
     x = np.random.default_rng(0).standard_normal((4, 7, 7, 2)).astype(np.float32) - 2
     small = pooled_size(sizes, 3, 2, 1, ceil)
-    found = max_pool(x, 3, 2, 1, ceil=ceil, sizes=jnp.array(sizes))
+    found = pool(x, 3, 2, 1, ceil=ceil, sizes=sizes)
     for image, after, (H, W), (h, w) in zip(x, found, sizes, small, strict=True):
         alone = square_by_loops(image[:H, :W], 3, 2, 1, ceil)
         np.testing.assert_array_equal(after[:h, :w], alone)

@@ -64,8 +64,8 @@ def test_axes_and_channels_are_independent():
     assert not found[0, :, :, 1].any() and not found[1, :, :, 0].any()
 
 
-def by_loop(values, n, align_corners):
-    """One axis, sample by sample."""
+def by_loop(values, n, align_corners=False):
+    """One axis, sample by sample; each value may be a number or a row."""
     out, last = [], len(values) - 1
     for i in range(n):
         if align_corners:
@@ -97,10 +97,24 @@ padded = jax.jit(
     ),
     static_argnums=3,
 )
-whole = jax.jit(resize_bilinear, static_argnums=1, static_argnames="align_corners")
+twice = jax.jit(resize_twice, static_argnums=(4, 5))
+mean = jax.jit(resized_mean, static_argnums=3)
 
 
-@settings(max_examples=15, deadline=None)
+def whole(x, size, align_corners=False):
+    """[H, W, C] as float64[*size, C]; in NumPy, for XLA would compile a program for each pair of sizes."""
+    rows = np.stack(by_loop(x.astype(np.float64), size[0], align_corners))
+    return np.stack(by_loop(rows.swapaxes(0, 1), size[1], align_corners), axis=1)
+
+
+def test_any_image_is_resized_along_both_axes():
+    x = np.random.default_rng(0).standard_normal((1, 5, 4, 2)).astype(np.float32)
+    for align_corners in (False, True):
+        found = resize_bilinear(x, (3, 7), align_corners=align_corners)
+        np.testing.assert_allclose(found[0], whole(x[0], (3, 7), align_corners), atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
 @given(
     st.tuples(SIDES, SIDES),
     st.tuples(SIDES, SIDES),
@@ -113,7 +127,7 @@ def test_padded_resize_is_that_of_the_picture_alone(first, second, new, align_co
     x = rng.standard_normal((2, 8, 9, 2)).astype(np.float32)  # also outside: it must not matter
     found = np.array(padded(x, np.array([first, second]), np.array([new, new]), align_corners))
     for picture, (h, w), resized in zip(x, (first, second), found, strict=True):
-        wanted = whole(picture[None, :h, :w], new, align_corners=align_corners)[0]
+        wanted = whole(picture[:h, :w], new, align_corners)
         np.testing.assert_allclose(resized[: new[0], : new[1]], wanted, atol=1e-5)
         resized[: new[0], : new[1]] = 0
         assert not resized.any()
@@ -124,9 +138,9 @@ def test_padded_resize_is_that_of_the_picture_alone(first, second, new, align_co
 def test_two_resizes_in_one_are_those_one_after_the_other(size, middle, new, seed):
     x = np.random.default_rng(seed).standard_normal((1, 8, 9, 2)).astype(np.float32)
     sizes = (np.array([n]) for n in (size, middle, new))
-    found = np.array(resize_twice(x, *sizes, (8, 9), (10, 11)))[0]
-    first = whole(x[:, : size[0], : size[1]], middle, align_corners=True)
-    np.testing.assert_allclose(found[: new[0], : new[1]], whole(first, new)[0], atol=1e-5)
+    found = np.array(twice(x, *sizes, (8, 9), (10, 11)))[0]
+    first = whole(x[0, : size[0], : size[1]], middle, align_corners=True)
+    np.testing.assert_allclose(found[: new[0], : new[1]], whole(first, new), atol=1e-5)
     found[: new[0], : new[1]] = 0
     assert not found.any()
 
@@ -135,8 +149,8 @@ def test_two_resizes_in_one_are_those_one_after_the_other(size, middle, new, see
 @given(st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.integers(0, 9))
 def test_mean_after_resizing_needs_no_resizing(size, new, seed):
     x = np.random.default_rng(seed).standard_normal((1, 8, 9, 2)).astype(np.float32)
-    found = resized_mean(x, np.array([size]), np.array([new]), (10, 11))
-    wanted = whole(x[:, : size[0], : size[1]], new, align_corners=True).mean((1, 2))
+    found = mean(x, np.array([size]), np.array([new]), (10, 11))[0]
+    wanted = whole(x[0, : size[0], : size[1]], new, align_corners=True).mean((0, 1))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,10 +37,9 @@ def test_a_picture_without_classes_is_background():
     assert not relative_foreground(maps(np.ones((1, 3, 4)), background=True), 1, (3, 4)).labels(0.5).any()
 
 
-@settings(max_examples=6, deadline=None)
-@given(st.integers(1, 4), st.integers(1, 5), st.sampled_from([4, 8]), st.integers(0, 2**31))
-def test_enlarging_is_pytorchs(h, w, stride, seed):
-    planes = np.random.default_rng(seed).random((2, h, w)).astype(np.float32)
+@pytest.mark.parametrize(("h", "w", "stride"), [(1, 1, 4), (3, 5, 8), (4, 1, 4)])
+def test_enlarging_is_pytorchs(h, w, stride):
+    planes = np.random.default_rng(0).random((2, h, w)).astype(np.float32)
     size = (h * stride - 3, w * stride - 1)
     full = resize_bilinear(jnp.asarray(planes).transpose(1, 2, 0)[None], (h * stride, w * stride))[0]
     wanted = np.asarray(full).transpose(2, 0, 1)[:, : size[0], : size[1]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from tests.helpers.networks import narrow_batch, narrow_cam, narrow_variables, relative
+from tests.helpers.networks import TinyTask, narrow_batch, narrow_variables, relative
 from wsss_jax import interrupt
 from wsss_jax.errors import CheckpointError, Interrupted, RunError
 from wsss_jax.sharding import data_mesh
@@ -20,7 +20,7 @@ from wsss_jax.training.optimizer import polynomial_sgd
 from wsss_jax.training.schedules import polynomial
 from wsss_jax.training.step import partition
 
-METHOD = narrow_cam()
+METHOD = TinyTask()
 
 
 def plan(**changes):
@@ -225,7 +225,7 @@ def test_a_nan_stops_with_the_steps_and_the_last_good_checkpoint(tmp_path):
 def test_a_checkpoint_of_another_network_is_refused(undisturbed, tmp_path):
     train(tmp_path, plan(total_steps=3))
     with pytest.raises(CheckpointError, match=r"another network.*--workdir"):
-        train(tmp_path, method=narrow_cam(width=1 / 8))
+        train(tmp_path, method=TinyTask(width=8))
 
 
 def test_lines_after_the_checkpoint_are_dropped_and_a_cut_one_is_ignored(tmp_path):
