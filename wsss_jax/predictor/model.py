@@ -78,8 +78,8 @@ class CamModel:
         Args:
           checkpoint: a run's folder, its `checkpoints/<network>`, or one step of them; the best step is taken
             where there are several. Or a `.pth`, `.params`, `.safetensors` or `.npz` file.
-          network: of a file, its state dict: 'resnet38_cls', 'cse_net_er', 'sccam_k10', 'cpn' or
-            'infercam_seam'; told by the tensors' names if not given.
+          network: of a file, its state dict: 'resnet38_cls', 'cse_net_er', 'sccam_k10', 'cpn',
+            'infercam_seam' or 'resnet50_cam'; told by the tensors' names if not given.
           class_names: of a file, its C classes in their order; VOC's if there are 20.
           dilations: of a file, where they are not the published (2, 4, 4), as `model.dilations` of its run.
           **options: `scales`, `flip` and `max_side`, see `CamModel`.

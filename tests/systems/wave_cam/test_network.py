@@ -164,18 +164,24 @@ def test_eighty_classes_are_as_the_authors_code_would_have_them():
     variables = {NETWORK: to_variables(net, NETWORK), PREDICTOR: to_variables(told, PREDICTOR)}
     images = nhwc(stored["x_small"].repeat(8, 2).repeat(8, 3))
     batch = {"images": images, "labels": stored["label"]}
-    for wave, key in ((True, "loss_ce"), (False, "no_wave_loss_ce")):
-        method = WaveCam(
-            network=WaveClassifier(80), predictor=Predictor(80, 2048, wave=wave), frozen=(), ce_weight=0.1
-        )
-        outcome = jax.jit(lambda batch, method=method: method.loss(variables, batch, None, None))(batch)
-        _, means = batch_loss(outcome)
+    networks = {"network": WaveClassifier(80), "frozen": (), "ce_weight": 0.1}
+    methods = [WaveCam(predictor=Predictor(80, 2048, wave=wave), **networks) for wave in (True, False)]
+
+    @jax.jit
+    def losses(batch):
+        outcomes = [method.loss(variables, batch, None, None) for method in methods]
+        return [batch_loss(outcome) for outcome in outcomes], outcomes[0].state
+
+    found, state = losses(batch)
+    for (loss, means), key in zip(found, ("loss_ce", "no_wave_loss_ce"), strict=True):
         assert relative(means["loss_cls"], stored["loss_cls"]) < 1e-3
         assert relative(means["loss_ce"], stored[key]) < 1e-3
-        if wave:
-            found = from_variables({**variables[PREDICTOR], **outcome.state[PREDICTOR]}, PREDICTOR)
-            for name in (n for n in stored.files if n.startswith("stats/")):
-                assert relative(found[name.removeprefix("stats/")], stored[name]) < 1e-4, name
+        assert relative(loss, stored["loss_cls"] + 0.1 * stored[key]) < 1e-3
+    written = from_variables({**variables[PREDICTOR], **state[PREDICTOR]}, PREDICTOR)
+    statistics = [name for name in stored.files if name.startswith("stats/")]
+    assert len(statistics) == 4
+    for name in statistics:
+        assert relative(written[name.removeprefix("stats/")], stored[name]) < 1e-4, name
     pair = nhwc(np.stack([stored["cam_x"], stored["cam_x"][..., ::-1]]))
     size = np.array([pair.shape[1:3]] * 2)
     for maps in ("plain", "product"):
