@@ -17,6 +17,10 @@ def _check(flat: Mapping[str, Any]) -> None:
 
 _SCALES = numbers("one or more numbers greater than 0", lambda values: min(values) > 0)
 _CLASSES = one_of("given", "predicted", "all")
+_CHECKPOINT = (
+    "'best' evaluated epoch (else the last), 'last', a step, or a path; of a system with two networks "
+    "NAME=PATH,NAME=PATH"
+)
 _STORAGES = one_of("float32", "float16")
 CAM = Section(
     "cam",
@@ -26,7 +30,7 @@ CAM = Section(
     scales=Setting((0.5, 1.0, 1.5, 2.0), "The scales whose maps are added up", _SCALES),
     flip=Setting(True, "Whether the maps of the mirrored image are added as well"),
     class_filter=Setting("given", "Maps of 'given' image-level labels, 'predicted', or all", _CLASSES),
-    checkpoint=Setting("best", "'best' evaluated epoch (else the last), 'last', a step, or a path"),
+    checkpoint=Setting("best", _CHECKPOINT),
     batch_size=Setting(8, "Images per batch over all devices of a host", POSITIVE),
     max_buckets=Setting(8, "Padded image sizes, each a compiled program", POSITIVE),
     export_npy=Setting(False, "Also write the references' pickled {class: map} dictionaries"),

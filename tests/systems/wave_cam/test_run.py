@@ -86,6 +86,23 @@ def test_the_network_starts_from_the_classifier_and_the_predictor_fresh(publishe
     assert np.abs(found).max() <= given.shape[2] ** -0.5  # PyTorch's default
 
 
+def test_torchvisions_file_is_the_trunks_start(published, tmp_path):
+    """Its names have no prefix, and its classifier of ImageNet's classes is left over."""
+    tree = {kind: {"trunk": modules["trunk"]} for kind, modules in published[0][NETWORK].items()}
+    fc = {"kernel": np.ones((8, 5), np.float32), "bias": np.ones(5, np.float32)}
+    named = from_variables(
+        {**tree, "params": {**tree["params"], "fc": fc}}, "resnet50_torchvision", blocks=(1, 1, 1, 1)
+    )
+    older = {name: value for name, value in named.items() if "num_batches_tracked" not in name}
+    with (tmp_path / "resnet50.pth").open("wb") as file:
+        write_torch(file, older)
+    assert {"conv1.weight", "layer4.0.downsample.1.running_var", "fc.bias"} <= older.keys()
+    start = initial_variables(open_run(config(init_from=str(tmp_path / "resnet50.pth")), tmp_path), None)
+    for kind, modules in tree.items():
+        jax.tree.map(np.testing.assert_array_equal, start[NETWORK][kind]["trunk"], modules["trunk"])
+    assert set(start[NETWORK]["params"]) == {"trunk", "classifier", "bg"}
+
+
 def test_maps_of_published_files_are_those_of_each_image_alone(published, tmp_path):
     """In padded batches on eight devices, of drawn scenes cut to odd sizes by the scales."""
     variables, pairs = published
