@@ -92,9 +92,9 @@ def weight_paths(run: Run) -> dict[str, str]:
       ConfigError: networks are not those of the system.
     """
     names, choice = run.method.learning, run.config.cam.checkpoint
-    given = [pair.partition("=") for pair in choice.split(",")]
-    if all(name in names and path for name, _, path in given) and len(given) == len(names):
-        return {name: path for name, _, path in given}
+    given = {pair.partition("=")[0]: pair.partition("=")[2] for pair in choice.split(",")}
+    if given.keys() == set(names) and all(given.values()):
+        return {name: given[name] for name in names}
     if len(names) > 1 and not epath.Path(choice).expanduser().is_dir():
         raise ConfigError(
             f"config.cam.checkpoint={choice!r}: give best, last, a step, a run's folder, or files of all "

@@ -63,7 +63,8 @@ def test_checkpoints_of_both_networks_are_named(published, tmp_path):
     _, pairs = published
     paths = weight_paths(look_into(config(cam__checkpoint=pairs), tmp_path))
     assert list(paths) == [NETWORK, PREDICTOR] and paths[PREDICTOR].endswith(f"{PREDICTOR}.pth")
-    for wrong in (pairs.split(",")[0], pairs.replace(PREDICTOR, "other", 1), "net.pth", f"{pairs},a=b"):
+    first = pairs.split(",")[0]
+    for wrong in (first, f"{first},{first}", f"{first},{PREDICTOR}=", "net.pth", f"{pairs},a=b"):
         with pytest.raises(
             ConfigError, match="files of all networks: wavecam_net=PATH,wavecam_predictor=PATH"
         ):
