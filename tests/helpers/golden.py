@@ -68,8 +68,9 @@ def file_of(network: str, divide: int = 1) -> dict[str, np.ndarray]:
     """What a published file of a network holds: a tensor with several names has the values of its first."""
     path = GOLDEN / "aliases" / f"{network}.json"
     first = json.loads(path.read_text()) if path.exists() else {}
-    shapes = names(network, divide).items()
-    return {name: tensor("dev", first.get(name, name), shape) for name, shape in shapes}
+    shapes = names(network, divide)
+    drawn = state_dict("dev", {name: shape for name, shape in shapes.items() if name not in first})
+    return {name: drawn[first.get(name, name)] for name in shapes}
 
 
 def _narrow(extent: int, axis: int, divide: int) -> int:

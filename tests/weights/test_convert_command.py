@@ -15,7 +15,7 @@ import pytest
 from safetensors import safe_open
 
 from tests.helpers import torch_files as tf
-from tests.helpers.golden import GOLDEN, names, state_dict
+from tests.helpers.golden import GOLDEN, file_of, names, state_dict
 from tests.helpers.mxnet_files import published_file
 from wsss_jax import weights
 from wsss_jax.convert.__main__ import main
@@ -73,6 +73,23 @@ def test_there_and_back_is_bitwise(tmp_path, checkpoint, capsys):
         "ours",
         "res38_cls.pth",
     ]
+
+
+def test_names_of_one_tensor_share_its_numbers(tmp_path, capsys):
+    """IRN's classifier: all names in a .pth, whose numbers are there once; the first ones elsewhere."""
+    wanted = file_of("resnet50_cam", 64)
+    source = tf.write_zip(tmp_path / "res50_cam.pth", wanted)
+    run(source, tmp_path / "back.pth", "--to=pth")
+    run(source, tmp_path / "back.npz", "--to=npz")
+    assert "network  resnet50_cam\n" in capsys.readouterr().out
+    found, once = (weights.read_tensors(tmp_path / name) for name in ("back.pth", "back.npz"))
+    assert found.keys() == wanted.keys()
+    assert all(found[name].tobytes() == value.tobytes() for name, value in wanted.items())
+    assert set(once) == {name for name in wanted if name.startswith(("resnet50.", "classifier."))}
+    with zipfile.ZipFile(tmp_path / "back.pth") as archive:
+        storages = [name for name in archive.namelist() if "/data/" in name]
+    second = [name for name in wanted.keys() - once.keys() if not name.endswith("num_batches_tracked")]
+    assert len(storages) == len(wanted) - len(second)  # each counter is a zero of its own
 
 
 def test_the_checkpoint_is_one_that_training_restores(tmp_path):

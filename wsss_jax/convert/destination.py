@@ -13,7 +13,7 @@ from wsss_jax import __version__, weights
 from wsss_jax.convert.source import Source
 from wsss_jax.errors import CheckpointError, RunError
 from wsss_jax.weights.loading import own
-from wsss_jax.weights.mapping import Variables
+from wsss_jax.weights.mapping import Variables, find_network
 from wsss_jax.weights.npz_files import write_npz
 from wsss_jax.weights.safetensors_files import write_safetensors
 from wsss_jax.weights.torch_writer import write_torch
@@ -89,7 +89,7 @@ def _write_orbax(path: Path, variables: Variables, source: Source) -> None:
 
 def _write_safetensors(path: Path, variables: Variables, source: Source) -> None:
     """The header is in front, but holds the source's hash, which is still being computed: it is set last."""
-    tensors = _first_names(_tensors(variables, source))
+    tensors = _first_names(variables, source)
     write_safetensors(path, tensors, _facts(source, _NO_HASH))
     with path.open("r+b") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -100,7 +100,7 @@ def _write_safetensors(path: Path, variables: Variables, source: Source) -> None
 
 def _write_npz(path: Path, variables: Variables, source: Source) -> None:
     with path.open("wb") as stream:  # np.savez would append an extension
-        write_npz(stream, _first_names(_tensors(variables, source)))
+        write_npz(stream, _first_names(variables, source))
 
 
 def _write_torch(path: Path, variables: Variables, source: Source) -> None:
@@ -113,10 +113,10 @@ def _tensors(variables: Variables, source: Source) -> dict[str, np.ndarray]:
     return weights.from_variables(variables, str(source.network), blocks=source.blocks)
 
 
-def _first_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of names of one array the first, for formats that would hold it several times."""
-    first = {id(array): name for name, array in reversed(tensors.items())}
-    return {name: array for name, array in tensors.items() if first[id(array)] == name}
+def _first_names(variables: Variables, source: Source) -> dict[str, np.ndarray]:
+    """The same without second names, for formats that would hold their numbers again."""
+    second = tuple(f"{name}." for name, _ in find_network(str(source.network)).aliases)
+    return {name: x for name, x in _tensors(variables, source).items() if not name.startswith(second)}
 
 
 def _facts(source: Source, source_sha256: str) -> dict[str, str]:
