@@ -48,6 +48,18 @@ def get_config() -> ConfigDict:
     c.walk.alpha = 3.0
     c.walk.logt = 4
 
+    # DeepLab-v2 on the pseudo masks, where --stages=train_seg,infer_seg,eval_seg asks for it: as narrow and
+    # short, from scratch, and with a head whose view fits 12 x 12 positions.
+    c.deeplab_v2.width = 1 / 8
+    c.deeplab_v2.blocks = (1, 1, 1, 1)
+    c.deeplab_v2.dilations = (1, 1, 1, 1)
+    c.deeplab_v2.atrous = (1, 2, 3, 4)
+    c.segmentation.init_from = "scratch"
+    c.segmentation.crop = 96
+    c.segmentation.total_steps = 800
+    c.segmentation.learning_rate = 0.001
+    c.segmentation.max_buckets = 2
+
     c.cam.scales = (1.0,)
     c.cam.max_buckets = 2  # few images: compiling costs more than padding
     c.eval.every_epochs = 0

@@ -40,7 +40,7 @@ ORDER = (
     ("convert", "predictor"),
     ("doors",),
 )
-DOORS = ("main", "cam", "prepare", "refine")
+DOORS = ("main", "cam", "segment", "prepare", "refine")
 RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 NUMPY_ONLY = (
     "data",
@@ -199,6 +199,7 @@ def test_every_module_can_be_imported(name):
         "wsss_jax.weights",
         "wsss_jax.reference",
         "wsss_jax.systems.affinity.labels, wsss_jax.systems.cpn.patches",  # samples, made by loader workers
+        "wsss_jax.systems.deeplab_v2.crops, wsss_jax.data.masks",
     ],
 )
 def test_starting_up_loads_nothing_heavy(name):

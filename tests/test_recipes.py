@@ -1,8 +1,8 @@
 """Every hyper-parameter of the published configurations, written out by hand as its authors published it.
 
 The sections named beside them are those of the project's specification of the systems: 1 data, 2 ResNet-38,
-3 optimiser, 4.1 to 4.5 the methods, 5 refinement, 10 WaveCAM, 15 means of IoU. What no author gives is in
-`OURS`.
+3 optimiser, 4.1 to 4.5 the methods, 5 refinement, 10 WaveCAM, 12 DeepLab-v2, 15 means of IoU. What no author
+gives is in `OURS`.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.runs import load
 from wsss_jax.config import flatten, resolved
-from wsss_jax.data.loader import steps_per_epoch
+from wsss_jax.data.loader import groups_per_epoch, steps_per_epoch
 from wsss_jax.refinement.settings import PRESETS
 from wsss_jax.systems.cam.classifier import classifier_config
 from wsss_jax.systems.sc_cam.rounds import last_epoch
@@ -63,7 +63,31 @@ AFFINITY = {  # section 5
     "walk.logt": 8,
     "walk.fixed_threshold": 0.5,  # argmax
 }
-TRUNK = {**RESNET38, **HEAD, **SGD, **AUGMENT, **SPLITS, **CRF, **AFFINITY, "cam.flip": True}
+DEEPLAB_V2 = {  # section 12
+    "deeplab_v2.width": 1.0,
+    "deeplab_v2.blocks": (3, 4, 23, 3),
+    "deeplab_v2.dilations": (1, 1, 2, 4),
+    "deeplab_v2.atrous": (6, 12, 18, 24),
+    "segmentation.network": "deeplab_v2",
+    "segmentation.init_from": "weights/deeplabv1_resnet101-imagenet.pth",
+    "segmentation.batch_size": 10,
+    "segmentation.group_size": 5,
+    "segmentation.total_steps": 20000,
+    "segmentation.crop": 321,
+    "segmentation.scales": (0.5, 0.75, 1.0, 1.25, 1.5),
+    "segmentation.flip": True,
+    "segmentation.learning_rate": 2.5e-4,
+    "segmentation.new_layers": 10.0,
+    "segmentation.momentum": 0.9,
+    "segmentation.weight_decay": 5e-4,
+    "segmentation.power": 0.9,
+    "segmentation.rate_every": 10,
+    "segmentation.crf": True,
+    "segmentation.crf_image": "network",
+    "segmentation.absent_classes": "truth",  # section 15
+    "dataset.seg_split": "val",
+}
+TRUNK = {**RESNET38, **HEAD, **SGD, **AUGMENT, **SPLITS, **CRF, **AFFINITY, **DEEPLAB_V2, "cam.flip": True}
 PSA = {  # section 4.1
     "init_from": IMAGENET,
     "batch_size": 16,
@@ -192,6 +216,7 @@ RECIPES = {
     "wave_cam_voc": {  # section 10
         **WAVE_CAM,
         **SPLITS,
+        **DEEPLAB_V2,
         "method": "wave_cam",
         "refinement": "none",
         "init_from": "classifier",
@@ -213,6 +238,22 @@ RECIPES = {
         "method": "affinity",
         "refinement": "random_walk",
     },
+    "deeplab_v2_voc": {  # section 12; `masks` are the user's
+        **DEEPLAB_V2,
+        "method": "deeplab_v2",
+        "refinement": "none",
+        "dataset.name": "voc12",
+        "dataset.train_split": "train_aug",
+        "dataset.eval_split": "val",
+    },
+}
+RECIPES["deeplab_v2_coco"] = RECIPES["deeplab_v2_voc"] | {  # section 12
+    "dataset.name": "coco14",
+    "dataset.train_split": "train",
+    "segmentation.batch_size": 20,
+    "segmentation.group_size": 10,
+    "segmentation.total_steps": 100000,
+    "segmentation.learning_rate": 2e-4,
 }
 # Sections of the configuration that a method does not read.
 NOT_SC_CAM = ("sc_cam.", "cam.binarised_npy", "crf.binarised")
@@ -230,7 +271,13 @@ UNREAD = {
         *NOT_SC_CAM, "cse.", "cpn.", "infer_cam.", "augment.resize_long", "augment.crop", "batch_size",
         "total_epochs", "init_from", "optimizer.learning_rate", "classifier_from", "cam.scales",
     ),
+    "deeplab_v2_voc": (
+        *NOT_SC_CAM, "cse.", "cpn.", "infer_cam.", "augment.", "optimizer.", "batch_size", "total_epochs",
+        "init_from", "classifier_from", "model.", "crf.", "affinity.", "walk.", "cam.", "dataset.infer_split",
+        "resnet50.", "wave_cam.",
+    ),
 }  # fmt: skip
+UNREAD["deeplab_v2_coco"] = UNREAD["deeplab_v2_voc"]
 # What no author gives: how to compute, what to write, and scores of systems that publish no evaluation.
 OURS = (
     "seed", "precision", "accumulation", "compilation_cache", "distributed", "cpu_keep_memory",
@@ -240,7 +287,8 @@ OURS = (
     "crf.batch_size", "crf.storage",
     "crf.max_buckets", "crf.workers", "affinity.alpha_", "walk.checkpoint", "walk.method", "walk.batch_size",
     "walk.threshold", "eval.threshold", "eval.fixed_threshold", "eval.absent_classes", "eval.every_epochs",
-    "checkpoint.", "loader.", "log.", "report.",
+    "checkpoint.", "loader.", "log.", "report.", "masks", "segmentation.checkpoint",
+    "segmentation.infer_batch_size", "segmentation.max_buckets",
 )  # fmt: skip
 
 
@@ -321,6 +369,14 @@ def test_wave_cam_on_coco():
     assert (steps_per_epoch(images, classifier.batch_size), classifier.total_epochs) == (10347, 5)
 
 
+def test_deeplab_v2_takes_two_of_2117_groups_a_step():
+    """Section 12: 2116 groups of 5 and one of 2, two of them in each of 20000 steps."""
+    settings = load("deeplab_v2_voc").segmentation
+    groups = groups_per_epoch(TRAIN_AUG, settings.group_size)
+    assert (groups, TRAIN_AUG % settings.group_size) == (2117, 2)
+    assert settings.batch_size // settings.group_size == 2 and settings.total_steps == 20000
+
+
 def test_sc_cams_rounds_end_where_the_authors_read_them():
     """Epochs 30, 40 and 50 counted from 0, while the rate falls as if there were 61 (section 4.2)."""
     config, epochs = load("sc_cam_voc"), []
@@ -330,7 +386,10 @@ def test_sc_cams_rounds_end_where_the_authors_read_them():
     assert epochs == [31, 41, 51]
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES.keys() - {"wave_cam_voc"}))  # its refinement is IRN
+_NOT_PSAS = {"wave_cam_voc", "deeplab_v2_voc", "deeplab_v2_coco"}  # the first one's refinement is IRN
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES.keys() - _NOT_PSAS))
 def test_affinity_net_trains_on_train_aug_for_10576_steps(name):
     config = load(name)
     config.refinement = "random_walk"

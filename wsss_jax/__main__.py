@@ -2,6 +2,7 @@
 
 run       an experiment, from its configuration to its report (also python -m wsss_jax.main)
 cam       class activation maps of your own images (python -m wsss_jax.cam)
+segment   label maps of your own images (python -m wsss_jax.segment)
 prepare   COCO, once before it is used (python -m wsss_jax.prepare)
 refine    dense CRF or random walk on maps that any program has made (python -m wsss_jax.refine)
 convert   published checkpoints to ours and back (python -m wsss_jax.convert)
@@ -16,6 +17,7 @@ from wsss_jax.errors import ConfigError
 DOORS = {
     "run": "wsss_jax.main:command",
     "cam": "wsss_jax.cam:command",
+    "segment": "wsss_jax.segment:command",
     "prepare": "wsss_jax.prepare:main",
     "refine": "wsss_jax.refine:main",
     "convert": "wsss_jax.convert.__main__:main",

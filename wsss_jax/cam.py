@@ -62,7 +62,7 @@ def run(
     folders = output_folders(images, out)
     for image in images:
         check_file(Path(image))
-    _check_writable(Path(out))
+    check_writable(Path(out))
     model = load()
     if classes is not None:
         model.check_classes(classes)
@@ -179,7 +179,8 @@ def _probabilities(result: CamResult, chosen: bool) -> str:
     return ", ".join(f"{name} {result.scores[name]:.2f}" for name in order)
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """RunError unless files can be written there; makes the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

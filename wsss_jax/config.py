@@ -16,10 +16,11 @@ from wsss_jax.refinement.settings import SECTIONS as REFINEMENT
 from wsss_jax.report.settings import SECTIONS as REPORT
 from wsss_jax.runs.settings import SECTIONS as RUNS
 from wsss_jax.settings import Section, Setting
+from wsss_jax.stages.settings import SECTIONS as STAGES
 from wsss_jax.systems.settings import sections as of_systems
 from wsss_jax.training.settings import SECTIONS as TRAINING
 
-_SHARED = (*RUNS, *TRAINING, *DATA, *INFERENCE, *EVALUATION, *REFINEMENT, *REPORT)
+_SHARED = (*RUNS, *TRAINING, *DATA, *INFERENCE, *EVALUATION, *REFINEMENT, *STAGES, *REPORT)
 _added: list[Section] = []
 
 

@@ -140,6 +140,30 @@ def inputs_of(network: Any) -> tuple[jax.Array, ...]:
     return getattr(network, "inputs", (jnp.zeros((1, 32, 32, 3)),))
 
 
+class SegmentationTask(Task):
+    """A training on label maps, which gives a network that labels images of any size.
+
+    Its networks have background as their first class. Training batches have `label_map` uint8[B, H, W] beside
+    the crops.
+    """
+
+    def logits(
+        self, variables: Variables, images: jax.Array, sizes: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Scores of background and classes, without dropout.
+
+        Args:
+          variables: of all networks.
+          images: prepared, [B, H, W, 3], zero outside the images.
+          sizes: int32[B, 2], of the images, which lie at the top left of their arrays.
+
+        Returns:
+          float32[B, h, w, C + 1], and int32[B, 2], how many rows and columns of each image's count; they
+          become those of the image by half-pixel bilinear resizing.
+        """
+        raise NotImplementedError
+
+
 def weighted_sum(terms: Mapping[str, Term], means: Mapping[str, jax.Array]) -> jax.Array:
     """The loss: each mean times its term's weight."""
     return sum((term.weight * means[name] for name, term in terms.items()), jnp.zeros(()))

@@ -270,3 +270,25 @@ def test_steps_per_epoch():
 def test_bad_options(options, error, message):
     with pytest.raises(error, match=message):
         numbers(1, **options)
+
+
+def grouped(count, hosts=1, **options):
+    loaders = [
+        BatchLoader(
+            jobs.Numbers(), TEN[:7], batch_size=6 // hosts, seed=0, kept_group=3, process_index=host,
+            process_count=hosts, **options,
+        )
+        for host in range(hosts)
+    ]  # fmt: skip
+    return [np.concatenate([next(loader)["index"] for loader in loaders]).tolist() for _ in range(count)]
+
+
+def test_incomplete_groups_are_kept():
+    """Epochs of 7 are groups of 3, 3 and 1, of which a batch takes two, also of two epochs (DeepLab-v2)."""
+    rows = np.reshape(grouped(3), (6, 3))
+    for epoch in (rows[:3], rows[3:]):
+        assert sorted(epoch.ravel().tolist()) == [-1, -1, 0, 1, 2, 3, 4, 5, 6]
+        assert epoch[2, 0] >= 0 and epoch[2, 1:].tolist() == [-1, -1]
+    assert rows[:3].tolist() != rows[3:].tolist()
+    assert grouped(1, start_batch=2) == grouped(3)[2:]
+    assert grouped(3, hosts=2) == grouped(3)

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.errors import DataError
-from wsss_jax.evaluation import ConfusionMatrix, class_iou, labels_from_scores, mean_iou
+from wsss_jax.evaluation import (
+    ConfusionMatrix,
+    class_iou,
+    frequency_weighted_iou,
+    labels_from_scores,
+    mean_accuracy,
+    mean_iou,
+    pixel_accuracy,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation.npz"
 
@@ -158,3 +166,20 @@ def test_golden_scores_with_a_background_plane():
 def test_unusable_score_files_name_the_image(scores, keys, message):
     with pytest.raises(DataError, match=rf"score file of image 'a1'.*{message}"):
         labels_from_scores(ClassMaps(np.array(keys, np.int32), scores), 3, image_id="a1")
+
+
+def test_scores_of_deeplab_v2():
+    """deeplab-pytorch's own, of two images of different sizes; a class that is only predicted counts in no
+    mean."""
+    z = np.load(GOLDEN.with_name("deeplabv2.npz"))
+    confusion = ConfusionMatrix(num_classes=20)
+    for i in range(2):
+        truth = np.where(z[f"metric_gt{i}"] > 20, 255, z[f"metric_gt{i}"]).astype(np.uint8)
+        confusion.add(z[f"metric_pred{i}"].astype(np.uint8), truth)
+    counts = confusion.counts
+    assert pixel_accuracy(counts) == pytest.approx(float(z["metric_pixel_acc"]), rel=1e-6)
+    assert mean_accuracy(counts) == pytest.approx(float(z["metric_mean_acc"]), rel=1e-6)
+    assert frequency_weighted_iou(counts) == pytest.approx(float(z["metric_fw_iou"]), rel=1e-6)
+    assert mean_iou(counts, "truth") == pytest.approx(float(z["metric_mean_iou"]), rel=1e-6)
+    known = z["metric_class_iou"] >= 0
+    np.testing.assert_allclose(class_iou(counts)[known], z["metric_class_iou"][known], rtol=1e-6)

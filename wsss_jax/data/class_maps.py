@@ -163,6 +163,32 @@ def read_maps(
     return maps
 
 
+def read_logits(
+    path: str | os.PathLike[str], image_id: str, size: tuple[int, ...], num_classes: int
+) -> ClassMaps:
+    """Reads and checks a segmentation network's logits of an image, background first, then all classes.
+
+    Args:
+      path: .npz with `keys` int[C + 1] and `scores` float[C + 1, h, w].
+      image_id: named in errors.
+      size: (H, W) of the image, which the planes do not exceed.
+      num_classes: C.
+
+    Raises:
+      DataError: the file is missing, damaged or of other classes.
+    """
+    where, remedy = f"scores of image {image_id!r}: {os.fspath(path)}", "delete it and run infer_seg again"
+    try:
+        found = check_maps(ClassMaps(*_read_npz(path, size, True)), where, background=True, remedy=remedy)
+    except FileNotFoundError as error:
+        raise DataError(f"{where} is missing; run the stage infer_seg first") from error
+    except (CheckpointError, *DAMAGE) as error:
+        raise DataError(f"{where} is damaged or holds no scores; {remedy}") from error
+    if found.class_ids.tolist() != list(range(BACKGROUND, num_classes)):
+        raise DataError(f"{where} has the keys {found.class_ids.tolist()}; expected all classes; {remedy}")
+    return found
+
+
 def read_reduced(
     path: str | os.PathLike[str],
     image_id: str,

@@ -19,7 +19,13 @@ from wsss_jax.data.transforms import Recipe, augment
 from wsss_jax.errors import ConfigError, DataError
 
 Sample = dict[str, np.ndarray]
+Item = tuple[int, int, bool]  # epoch, index of the image, whether the sample counts
 MakeSample = Callable[[str, np.random.Generator], Sample]
+
+
+def groups_per_epoch(num_images: int, group: int) -> int:
+    """Returns the number of groups of images in an epoch, an incomplete last one counted."""
+    return -(-num_images // group)
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -65,15 +71,17 @@ class ClassificationSample:
 class BatchLoader(Iterator[Sample]):
     """Endless iterator over training batches of any kind of sample.
 
-    Each epoch is a new permutation of the ids, cut to whole global batches, as in the published systems. Host
-    p of P gets rows [p * B, (p + 1) * B) of every global batch of P * B, so all hosts see equally many.
+    Each epoch is a new permutation of the ids, cut to whole global batches, as in most published systems.
+    Where incomplete groups of images are kept (DeepLab-v2's sub-batches of 5), the epochs follow each other
+    group by group instead, and a batch may have groups of two epochs. Host p of P gets rows [p * B,
+    (p + 1) * B) of every global batch of P * B, so all hosts see equally many.
 
     Each batch holds what `make_sample` returns, stacked along a new first axis, and index int32[B], the
-    samples' positions in the list of ids. Close the loader, or use it as a context manager, to end its
-    threads and workers.
+    samples' positions in the list of ids, or -1 for those that only fill an incomplete group. Close the
+    loader, or use it as a context manager, to end its threads and workers.
 
     Attributes:
-        steps_per_epoch: batches in an epoch.
+        steps_per_epoch: batches in an epoch; 0 where batches have groups of two.
         position: number of batches taken so far, counted from the beginning of the stream: give it to a new
             loader as `start_batch` to go on from here.
     """
@@ -91,6 +99,7 @@ class BatchLoader(Iterator[Sample]):
         prefetch: int = 3,
         process_index: int = 0,
         process_count: int = 1,
+        kept_group: int = 0,
     ) -> None:
         """Makes the loader; work begins with the first batch asked for.
 
@@ -105,6 +114,8 @@ class BatchLoader(Iterator[Sample]):
             prefetch: number of batches made ahead.
             process_index: this host's number.
             process_count: number of hosts.
+            kept_group: images of a group whose last one in an epoch is kept when it is incomplete; 0 drops
+                the last incomplete global batch.
 
         Raises:
             DataError: too few images for one global batch.
@@ -117,13 +128,14 @@ class BatchLoader(Iterator[Sample]):
             )
         if not 0 <= seed < 2**32:
             raise ConfigError(f"seed is {seed}, but must lie in [0, 2**32 - 1]")
-        self.steps_per_epoch = steps_per_epoch(len(ids), batch_size * process_count)
+        self.steps_per_epoch = 0 if kept_group else steps_per_epoch(len(ids), batch_size * process_count)
+        place = (len(ids), batch_size, seed, start_batch, process_index, process_count)
         self.position = start_batch
         self._batch_size = batch_size
         task = _Task(make_sample, tuple(ids), seed)
         self._samples = map_ordered(
             task,
-            sample_order(len(ids), batch_size, seed, start_batch, process_index, process_count),
+            grouped_order(*place, group=kept_group) if kept_group else _counting(sample_order(*place)),
             workers=workers,
             threads=threads,
             prefetch=prefetch * batch_size,
@@ -174,6 +186,36 @@ def sample_order(
         first_batch = 0
 
 
+def grouped_order(
+    num_images: int,
+    batch_size: int,
+    seed: int,
+    start_batch: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    *,
+    group: int,
+) -> Iterator[Item]:
+    """The same where the last group of an epoch is kept: (epoch, index, whether the sample counts).
+
+    It is filled up to its size by images of the same epoch that do not.
+    """
+    place = (start_batch * process_count + process_index) * batch_size
+    per_epoch = groups_per_epoch(num_images, group) * group
+    known, order = -1, np.zeros(0, np.int64)
+    while True:
+        for row in range(place, place + batch_size):
+            epoch, i = divmod(row, per_epoch)
+            if epoch != known:
+                known, order = epoch, _generator(seed, epoch).permutation(num_images)
+            yield epoch, int(order[i % num_images]), i < num_images
+        place += batch_size * process_count
+
+
+def _counting(order: Iterator[tuple[int, int]]) -> Iterator[Item]:
+    return ((epoch, index, True) for epoch, index in order)
+
+
 def _generator(seed: int, *path: int) -> np.random.Generator:
     """Random numbers of an epoch's order (epoch) or of one of its samples (epoch, index of the image)."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=path))
@@ -187,10 +229,10 @@ class _Task:
     ids: tuple[str, ...]
     seed: int
 
-    def __call__(self, item: tuple[int, int]) -> Sample:
-        epoch, index = item
+    def __call__(self, item: Item) -> Sample:
+        epoch, index, counts = item
         sample = self.make_sample(self.ids[index], _generator(self.seed, epoch, index))
-        return {**sample, "index": np.asarray(index, np.int32)}
+        return {**sample, "index": np.asarray(index if counts else -1, np.int32)}
 
-    def describe(self, item: tuple[int, int]) -> str:
+    def describe(self, item: Item) -> str:
         return f"image {self.ids[item[1]]!r}"

@@ -17,6 +17,7 @@ SECTIONS = (
         train_split=Setting("train_aug", "What is trained on"),
         infer_split=Setting("auto", _INFER_SPLIT, free=True),
         eval_split=Setting("train", "What is scored", free=True),
+        seg_split=Setting("val", "What the segmentation network is tested on", free=True),
     ),
     Section(
         "dataset.shapes",

@@ -72,6 +72,22 @@ def mean_iou(confusion: np.ndarray, absent_classes: AbsentClasses = "zero") -> n
     return (class_iou(confusion) * present).sum(axis=-1) / count
 
 
+def pixel_accuracy(confusion: np.ndarray) -> float:
+    """Share of the pixels that are labelled rightly, 0..1: of int[N, N], rows = truth."""
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def mean_accuracy(confusion: np.ndarray) -> float:
+    """Share of each class's pixels that are labelled rightly, averaged over the classes in the truth."""
+    pixels = confusion.sum(axis=1)
+    return float((np.diagonal(confusion)[pixels > 0] / pixels[pixels > 0]).mean())
+
+
+def frequency_weighted_iou(confusion: np.ndarray) -> float:
+    """The IoU of each class, weighted by its share of the truth's pixels."""
+    return float((confusion.sum(axis=1) / confusion.sum() * class_iou(confusion)).sum())
+
+
 def labels_from_scores(maps: ClassMaps, num_classes: int, *, image_id: str = "?") -> np.ndarray:
     """Label map of scores with a background plane, as the dense CRF writes it.
 

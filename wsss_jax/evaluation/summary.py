@@ -139,6 +139,8 @@ def describe_conditions(metrics: Mapping[str, Any]) -> str:
         parts.append(f"classes {metrics['class_filter']}")
     if metrics["weights_sha256"]:
         parts.append(f"weights {metrics['weights_sha256'][:8]}")
+    if metrics.get("start"):
+        parts.append(f"started from {metrics['start']}")
     parts.append(_ABSENT_CLASSES[metrics["absent_classes"]])
     parts += (f"{name} trained on {images}" for name, images in trained_on(metrics).items())
     return ", ".join(parts)

@@ -4,12 +4,22 @@ Both are two products with an interpolation matrix, one per axis: exact, differe
 backend.
 """
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 
+Size = TypeVar("Size", int, jax.Array)
+
 
 def interpolation_matrix(
-    n_in: int | jax.Array, n_out: int | jax.Array, rows: int, columns: int, *, align_corners: bool = False
+    n_in: int | jax.Array,
+    n_out: int | jax.Array,
+    rows: int,
+    columns: int,
+    *,
+    align_corners: bool = False,
+    scale: float | None = None,
 ) -> jax.Array:
     """Returns float32[rows, columns]: the weights that make `n_out` samples of `n_in` ones.
 
@@ -19,13 +29,15 @@ def interpolation_matrix(
       rows: static output length; rows from `n_out` on are zero.
       columns: static input length; columns from `n_in` on are zero.
       align_corners: False is the half-pixel convention (PyTorch's default), True lets end samples coincide.
+      scale: by which positions are divided in the half-pixel convention, instead of n_out / n_in; see
+        `rescale_valid`.
     """
     n_in, n_out = jnp.asarray(n_in, jnp.float32), jnp.asarray(n_out, jnp.float32)
     out = jnp.arange(rows, dtype=jnp.float32)
     if align_corners:
         source = out * ((n_in - 1) / jnp.maximum(n_out - 1, 1))
     else:
-        source = (out + 0.5) * (n_in / n_out) - 0.5
+        source = (out + 0.5) * (n_in / n_out if scale is None else 1 / scale) - 0.5
     source = jnp.clip(source, 0, n_in - 1)
     low = jnp.floor(source)
     high = jnp.minimum(low + 1, n_in - 1)
@@ -72,6 +84,32 @@ def resize_valid(
         return _apply(rows, x, columns)
 
     return jax.vmap(one)(x, sizes, new_sizes)
+
+
+def rescaled_size(size: Size, scale: float) -> Size:
+    """floor(size * scale), of a side or of an array of sizes; at least 1."""
+    if isinstance(size, int):
+        return max(1, int(size * scale))
+    return jnp.maximum(1, jnp.floor(size * scale).astype(jnp.int32))
+
+
+def rescale_valid(x: jax.Array, sizes: jax.Array | None, scale: float) -> jax.Array:
+    """Resizes as PyTorch does when it is given `scale_factor`: [B, h, w, C] -> [B, floor(h * scale), ..., C].
+
+    Position i is (i + 0.5) / scale - 0.5 in the input, also where floor(h * scale) / h is less than the
+    scale. (PyTorch before 1.6 took the ratio of the sizes.) With `sizes` int32[B, 2], the valid top-left part
+    of each map, what lies outside `rescaled_size` of them is zero.
+    """
+    B, h, w = x.shape[:3]
+    H, W = rescaled_size(h, scale), rescaled_size(w, scale)
+    if sizes is None:
+        sizes = jnp.tile(jnp.asarray([[h, w]]), (B, 1))
+
+    def one(x: jax.Array, size: jax.Array, new_size: jax.Array) -> jax.Array:
+        rows = interpolation_matrix(size[0], new_size[0], H, h, scale=scale)
+        return _apply(rows, x, interpolation_matrix(size[1], new_size[1], W, w, scale=scale))
+
+    return jax.vmap(one)(x, sizes, rescaled_size(sizes, scale))
 
 
 def resize_twice(

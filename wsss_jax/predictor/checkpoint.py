@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,21 +35,25 @@ class BareFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A method, the weights of the network that makes its maps, and what people should know of them."""
+    """A method or a segmentation network's task, the weights, and what people should know of them."""
 
     method: Any
     variables: dict[str, Any]
     classes: tuple[str, ...]
     about: str
+    config: Any
 
 
-def load(checkpoint: str | os.PathLike[str], bare: BareFile) -> Loaded:
+def load(
+    checkpoint: str | os.PathLike[str], bare: BareFile, folder_of: Callable[[Any], Any] | None = None
+) -> Loaded:
     """Loads a checkpoint, and sets JAX's precision and compilation cache as its configuration says.
 
     Args:
       checkpoint: a run's folder, its `checkpoints/<network>` or one step of them, of which the best step is
         taken; a folder that `wsss_jax.convert` wrote; or a `.pth`, `.params`, `.safetensors` or `.npz` file.
       bare: for the last two.
+      folder_of: chooses the folder of a step in a run's; by default that of the network that makes its maps.
 
     Raises:
       CheckpointError: there is none, it is damaged, or of a network that makes no maps.
@@ -68,7 +72,7 @@ def load(checkpoint: str | os.PathLike[str], bare: BareFile) -> Loaded:
     from wsss_jax.stages.networks import step_folder
     from wsss_jax.training.checkpoints import restore
 
-    folder = step_folder(path)
+    folder = (folder_of or step_folder)(path)
     restored = restore(folder)
     if "config" not in restored.meta and "source" in restored.meta:  # converted from a file of weights
         return _from_weights(restored.variables, str(folder), bare)
@@ -87,7 +91,8 @@ def _from_training(restored: Any, folder: Any) -> Loaded:
         raise CheckpointError(f"{folder}: holds {network!r}, but {config.method} trains {method.name!r}")
     _check(method, restored.networks, str(folder))
     about = f"{network} of the method {config.method}, step {restored.step}, {len(classes)} classes"
-    return Loaded(method=method, variables=restored.networks, classes=classes, about=about)
+    about += f", started from {restored.meta['start']}" if "start" in restored.meta else ""
+    return Loaded(method=method, variables=restored.networks, classes=classes, about=about, config=config)
 
 
 def _from_file(path: Any, bare: BareFile) -> Loaded:
@@ -106,7 +111,7 @@ def _from_weights(variables: dict[str, Any], source: str, bare: BareFile) -> Loa
     systems = {name: system for system in map(SYSTEMS.system, SYSTEMS.systems) for name in system.published}
     if network not in systems:
         raise CheckpointError(
-            f"{source}: {network} makes no class activation maps; networks that do are {', '.join(systems)}"
+            f"{source}: {network} makes no maps of classes; networks that do are {', '.join(systems)}"
         )
     config, system = defaults(), systems[network]
     config.method = system.name
@@ -117,7 +122,8 @@ def _from_weights(variables: dict[str, Any], source: str, bare: BareFile) -> Loa
     method = _made(config, classes)
     _check(method, {method.name: variables}, source)
     about = f"{network} from {source}, {count} classes{_guesses(network, bare, systems)}"
-    return Loaded(method=method, variables={method.name: variables}, classes=classes, about=about)
+    variables = {method.name: variables}
+    return Loaded(method=method, variables=variables, classes=classes, about=about, config=config)
 
 
 def _guesses(network: str, bare: BareFile, systems: Mapping[str, Any]) -> str:
@@ -177,6 +183,7 @@ def _description(meta: Mapping[str, Any], folder: Any) -> tuple[Any, tuple[str, 
         with config.unlocked():
             config.update(json.loads(meta["config"]))
         validate(config)
+        config.method = meta.get("network", config.method)  # a segmentation network may be of another system
         return config, tuple(meta["classes"]), meta["task"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # whatever the JSON holds
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

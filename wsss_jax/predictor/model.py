@@ -10,7 +10,7 @@ from PIL import Image
 from wsss_jax.data.class_maps import ClassMaps
 from wsss_jax.data.transforms import rescale
 from wsss_jax.data.user_images import UserImage, upright_rgb
-from wsss_jax.errors import ConfigError
+from wsss_jax.errors import CheckpointError, ConfigError
 from wsss_jax.predictor.checkpoint import BareFile, load
 from wsss_jax.predictor.result import CamResult, class_indices
 
@@ -90,6 +90,11 @@ class CamModel:
         """
         bare = BareFile(network=network, class_names=class_names, dilations=dilations)
         loaded = load(checkpoint, bare)
+        if not hasattr(loaded.method, "cam"):
+            raise CheckpointError(
+                f"{checkpoint}: holds a segmentation network, which has no class activation maps; "
+                "python -m wsss_jax.segment shows its label maps"
+            )
         model = cls(loaded.method, loaded.variables, loaded.classes, **options)
         model.about = loaded.about
         return model

@@ -58,9 +58,9 @@ class CamResult:
 def write_result(result: CamResult, folder: str | Path, threshold: float = THRESHOLD) -> list[str]:
     """Writes an image's maps and labels and returns the names of the files; RunError if that cannot be."""
     folder = Path(folder)
-    files = {f"cam_{file_name(name)}.png": _png(result.overlay(name)) for name in result.classes}
+    files = {f"cam_{file_name(name)}.png": as_png(result.overlay(name)) for name in result.classes}
     files["labels.png"] = palette_png(result.labels(threshold))
-    files["overlay.png"] = _png(result.label_overlay(threshold))
+    files["overlay.png"] = as_png(result.label_overlay(threshold))
     for name, content in files.items():
         write_bytes(folder / name, content)
     return list(files)
@@ -89,7 +89,8 @@ def class_indices(names: Sequence[str], known: Sequence[str]) -> list[int]:
     return [list(known).index(name) for name in names]
 
 
-def _png(image: Image.Image) -> bytes:
+def as_png(image: Image.Image) -> bytes:
+    """The content of a PNG file."""
     content = io.BytesIO()
     image.save(content, format="PNG")
     return content.getvalue()

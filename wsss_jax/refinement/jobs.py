@@ -8,9 +8,11 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from wsss_jax.data.class_maps import ClassMaps, background_first, read_maps
+from wsss_jax.data.class_maps import ClassMaps, background_first, read_logits, read_maps
 from wsss_jax.errors import DataError
 from wsss_jax.refinement import native
+from wsss_jax.refinement.energies import score_energy
+from wsss_jax.refinement.pseudo import probabilities
 from wsss_jax.refinement.settings import CrfSettings
 
 T = TypeVar("T")
@@ -66,6 +68,30 @@ class CamJobs:
         # Without classes only the number of alternatives counts.
         energies = self.energies(cam if len(cam) else np.zeros((1, *size), np.float32))
         return Job(image_id, image, class_ids, energies[:, : len(class_ids) + 1])
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitJobs:
+    """Reads images and what a segmentation network says of them; pickled to worker processes.
+
+    Attributes:
+      image: uint8[H, W, 3] of an image id.
+      path: of an image id, the file with its logits of background and all classes, at any size.
+      seen: the image as the CRF sees it, of the image itself.
+      num_classes: C.
+    """
+
+    image: Callable[[str], np.ndarray]
+    path: Callable[[str], Path]
+    seen: Callable[[np.ndarray], np.ndarray]
+    num_classes: int
+
+    def __call__(self, image_id: str) -> Job:
+        """DataError if the image or its logits cannot be used."""
+        image = self.image(image_id)
+        class_ids, logits = read_logits(self.path(image_id), image_id, image.shape[:2], self.num_classes)
+        energies = score_energy(probabilities(logits, image.shape[:2]))
+        return Job(image_id, self.seen(image), class_ids[1:], energies[None])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,14 @@ def upsample(planes: np.ndarray, stride: int, size: tuple[int, ...]) -> np.ndarr
     return rows @ planes.astype(np.float32, copy=False) @ columns.T
 
 
+def probabilities(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Softmax over planes of logits enlarged by the half-pixel convention: [L, h, w] -> float32[L, H, W]."""
+    rows, columns = (_interpolation(n, m / n, m) for n, m in zip(logits.shape[1:], size, strict=True))
+    planes = rows @ logits.astype(np.float32, copy=False) @ columns.T
+    powers = np.exp(planes - planes.max(0))
+    return powers / powers.sum(0)
+
+
 def relative_foreground(scores: ClassMaps, stride: int, size: tuple[int, ...]) -> ClassMaps:
     """How far each class outweighs the background, from [K + 1, h, w] at the stride: [K, H, W], 0..1.
 
@@ -49,8 +57,9 @@ def relative_foreground(scores: ClassMaps, stride: int, size: tuple[int, ...]) -
     return ClassMaps(scores.class_ids[1:], shares)
 
 
-def _interpolation(n: int, factor: int, rows: int) -> np.ndarray:
-    """float32[rows, n]: weights of the first `rows` of n * factor samples, as PyTorch interpolates."""
+def _interpolation(n: int, factor: float, rows: int) -> np.ndarray:
+    """float32[rows, n]: weights of the first `rows` samples of n enlarged (or shrunk) by a factor, as PyTorch
+    interpolates."""
     source = np.clip((np.arange(rows) + 0.5) / factor - 0.5, 0, n - 1)
     low = np.floor(source).astype(int)
     fraction = (source - low).astype(np.float32)

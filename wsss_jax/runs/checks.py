@@ -6,7 +6,7 @@ from etils import epath
 
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.errors import ConfigError, DataError
-from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, TRAIN_SPLIT, Facts, Run, Stage
+from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, SEG_SPLIT, TRAIN_SPLIT, Facts, Run, Stage
 from wsss_jax.runs.opening import check
 from wsss_jax.runs.parts import Part, parts
 
@@ -41,7 +41,7 @@ def split_of(part: Part, use: str) -> str:
 
     Args:
       part: a run and its stages.
-      use: TRAIN_SPLIT, INFER_SPLIT or EVAL_SPLIT.
+      use: TRAIN_SPLIT, INFER_SPLIT, EVAL_SPLIT or SEG_SPLIT.
     """
     read = any(use in stage.reads(part.run.config) for stage in part.stages)
     return part.run.config.dataset[use] if read else ""
@@ -59,15 +59,15 @@ def _check_weights(part: Part, stage: Stage) -> None:
 
 def _check_data(part: Part, seen: _Seen) -> dict[str, Facts]:
     run, training = part.run, split_of(part, TRAIN_SPLIT)
-    trained, inferred, scored = (
-        run.ids(split) if split else ()
-        for split in (training, split_of(part, INFER_SPLIT), split_of(part, EVAL_SPLIT))
+    trained, inferred, scored, segmented = (
+        run.ids(split_of(part, use)) if split_of(part, use) else ()
+        for use in (TRAIN_SPLIT, INFER_SPLIT, EVAL_SPLIT, SEG_SPLIT)
     )
     given = inferred if run.config.cam.class_filter == "given" else ()
-    facts = _facts(run, tuple(dict.fromkeys((*trained, *inferred))), {*trained, *given}, seen)
+    facts = _facts(run, tuple(dict.fromkeys((*trained, *inferred, *segmented))), {*trained, *given}, seen)
     if trained and all(facts[image_id].classes == 0 for image_id in trained):
         raise DataError(f"split {training!r}: none of its {len(trained)} images shows a class; label some")
-    _check_masks(run, scored)
+    check_masks(run, scored)
     if any({INFER_SPLIT, EVAL_SPLIT} <= {*stage.reads(run.config)} for stage in part.stages):
         _check_maps(run, scored, inferred)
     return {image_id: facts[image_id] for image_id in inferred}
@@ -103,14 +103,14 @@ def _facts(run: Run, ids: Sequence[str], labelled: Collection[str], seen: _Seen)
     return {image_id: fact for image_id, fact in found.items() if isinstance(fact, Facts)}
 
 
-def _check_masks(run: Run, ids: Sequence[str]) -> None:
-    """DataError unless all images that are scored have masks."""
-    split = run.config.dataset.eval_split
+def check_masks(run: Run, ids: Sequence[str], key: str = EVAL_SPLIT) -> None:
+    """DataError unless all images that are scored, those of a split of section `dataset`, have masks."""
+    split = run.config.dataset[key]
     without = [image_id for image_id in ids if not run.source.has_mask(image_id)]
     if without:
         raise DataError(
             f"{len(without)} of the {len(ids)} images of {split}, such as {without[0]!r}, have no mask to "
-            "evaluate against; choose another --config.dataset.eval_split, or set "
+            f"evaluate against; choose another --config.dataset.{key}, or set "
             "--config.eval.every_epochs=0 and leave out the stages that evaluate"
         )
 

@@ -17,13 +17,16 @@ from wsss_jax.data.loader import MakeSample
 from wsss_jax.data.source import Source, label_matrix, make_source
 from wsss_jax.errors import RunError
 from wsss_jax.files import append_line
+from wsss_jax.refinement.settings import CrfSettings
 from wsss_jax.report import Figure
 from wsss_jax.runs.layout import Layout
 from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.scored import Scored
 from wsss_jax.sharding import data_mesh
+from wsss_jax.training.loop import Optimizer
 
-TRAIN_SPLIT, INFER_SPLIT, EVAL_SPLIT = "train_split", "infer_split", "eval_split"  # keys of section dataset
+# Keys of section `dataset`.
+TRAIN_SPLIT, INFER_SPLIT, EVAL_SPLIT, SEG_SPLIT = "train_split", "infer_split", "eval_split", "seg_split"
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Stage:
       function: does it, after the runs of `inner`; called on the first host only, unless `all_hosts`.
       inner: the runs that must run inside this one first.
       reads: of a configuration, the splits whose images are needed: of TRAIN_SPLIT the labels too, of
-        EVAL_SPLIT the masks. A stage that reads INFER_SPLIT and EVAL_SPLIT scores the maps of the one on the
-        other, which must be a part of it.
+        EVAL_SPLIT the masks, of SEG_SPLIT neither. A stage that reads INFER_SPLIT and
+        EVAL_SPLIT scores the maps of the one on the other, which must be a part of it.
       weights: files of weights that will be read, by their keys in the configuration.
       room: bytes that will still be written, by kind; see `runs.space`. Given the facts about each image of
         INFER_SPLIT, if the stage reads it.
@@ -80,6 +83,23 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentationRecipe:
+    """How a system's network learns to segment from masks, and how its label maps are refined.
+
+    Attributes:
+      sample: what is made of each image, given the function that reads its mask.
+      optimizer: of section `segmentation`.
+      crf: of the dense CRF.
+      crf_image: what the authors' CRF sees of an image uint8[H, W, 3].
+    """
+
+    sample: "Callable[[Run, Callable[[str], np.ndarray]], MakeSample]"
+    optimizer: Callable[[ConfigDict], Optimizer]
+    crf: CrfSettings
+    crf_image: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
 class System:
     """A weakly supervised system; a new one is a folder in `wsss_jax/systems/` and a line in its registry.
 
@@ -93,6 +113,7 @@ class System:
       map_settings: keys that no other system's maps depend on.
       published: state dicts of files of weights that make its maps. Each has a function that gets the
         parameters, sets the sizes in a configuration by them, and returns the number of classes.
+      segmentation: for one whose network segments, what the stages of segmentation ask it for.
     """
 
     name: str
@@ -103,6 +124,7 @@ class System:
     epochs: Callable[[ConfigDict], int] = lambda config: config.total_epochs
     map_settings: tuple[str, ...] = ()
     published: Mapping[str, Callable[[ConfigDict, Mapping[str, Any]], int]] = field(default_factory=dict)
+    segmentation: SegmentationRecipe | None = None
 
 
 @dataclass(frozen=True)

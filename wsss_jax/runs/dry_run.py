@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from wsss_jax.config import flatten
 from wsss_jax.runs.checks import check_start, split_of
-from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, TRAIN_SPLIT, Run
+from wsss_jax.runs.context import EVAL_SPLIT, INFER_SPLIT, SEG_SPLIT, TRAIN_SPLIT, Run
 from wsss_jax.runs.devices import configure_jax
 from wsss_jax.runs.opening import look_into
 from wsss_jax.runs.parts import Part, checked_stages
@@ -17,7 +17,7 @@ from wsss_jax.runs.registry import Registry
 from wsss_jax.runs.space import check_space, describe, free, needed, size
 from wsss_jax.training.parameters import parameters
 
-_USES = {"train on": TRAIN_SPLIT, "maps of": INFER_SPLIT, "score": EVAL_SPLIT}
+_USES = {"train on": TRAIN_SPLIT, "maps of": INFER_SPLIT, "score": EVAL_SPLIT, "segment": SEG_SPLIT}
 
 
 def dry_run(

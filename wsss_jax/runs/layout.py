@@ -91,6 +91,19 @@ class Layout:
         """A pseudo mask: palette PNG, 0 background, class index + 1, 255 void."""
         return self.pseudos(split) / f"{image_id}.png"
 
+    def seg_scores(self, split: str, image_id: str) -> Path:
+        """keys int32[C + 1] (-1 background, then all classes), scores float32[C + 1, h, w]: the segmentation
+        network's logits at its own size."""
+        return self.workdir / "seg_scores" / split_name(split) / f"{image_id}.npz"
+
+    def segs(self, split: str, crf: bool = False) -> Path:
+        """Folder of a split's label maps by the segmentation network, perhaps after a dense CRF."""
+        return self.workdir / ("seg_crf" if crf else "seg") / split_name(split)
+
+    def seg(self, split: str, image_id: str, crf: bool = False) -> Path:
+        """A label map of the segmentation network: palette PNG, 0 background, class index + 1."""
+        return self.segs(split, crf) / f"{image_id}.png"
+
     @property
     def all_metrics(self) -> Path:
         """Folder of the scores of all stages."""

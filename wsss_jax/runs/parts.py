@@ -27,10 +27,12 @@ def parts(run: Run, stages: Sequence[Stage], section: str = "") -> Iterator[Part
 
 
 def known_stages(run: Run) -> list[Stage]:
-    """The system's stages, those that can refine any system's maps, and what comes last, in this order."""
-    own, chains = run.system.stages, map(run.registry.refinement, run.registry.refinements)
-    refining = {stage.name: stage for chain in chains for stage in chain}
-    return [*_first(own), *refining.values(), *(stage for stage in own if stage.last)]
+    """The system's stages, those that can refine any system's maps or go on with them, and what comes last,
+    in this order."""
+    own, registry = run.system.stages, run.registry
+    chains = (*map(registry.refinement, registry.refinements), registry.on_request())
+    stages = {stage.name: stage for chain in (_first(own), *chains) for stage in chain}
+    return [*stages.values(), *(stage for stage in own if stage.last)]
 
 
 def checked_stages(run: Run, names: Sequence[str] | None) -> tuple[Stage, ...]:

@@ -15,10 +15,12 @@ class Registry:
     Attributes:
       systems: a `System` for each value of `config.method`.
       refinements: a tuple of `Stage`s for each value of `config.refinement`.
+      following: a tuple of `Stage`s that any run can go on with, where --stages names them.
     """
 
     systems: Mapping[str, Any]
     refinements: Mapping[str, Any]
+    following: Any = ()
 
     def system(self, name: str) -> Any:
         """The system that `config.method` names; ConfigError if there is none."""
@@ -29,6 +31,10 @@ class Registry:
     def refinement(self, name: str) -> Any:
         """The stages that `config.refinement` names."""
         return _imported(self.refinements[name])
+
+    def on_request(self) -> Any:
+        """The stages that any run can go on with."""
+        return _imported(self.following)
 
 
 def _imported(entry: Any) -> Any:

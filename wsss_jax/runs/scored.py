@@ -8,7 +8,7 @@ import numpy as np
 
 from wsss_jax.report import GalleryCam
 
-OWN, COMPARED, CRF, PSEUDO, OTHER = range(5)  # kinds of results, the most telling first
+OWN, COMPARED, CRF, PSEUDO, SEGMENTED, OTHER = range(6)  # kinds of results, the most telling first
 
 Map = GalleryCam | np.ndarray
 Read = Callable[[str], Map]
@@ -20,8 +20,8 @@ class Scored:
 
     Attributes:
       name: such as the title of the system for its CAMs, or 'CRF, alpha 4'.
-      kind: OWN for the run's own CAMs, COMPARED for those that they are compared with, CRF, PSEUDO masks or
-        OTHER.
+      kind: OWN for the run's own CAMs, COMPARED for those that they are compared with, CRF, PSEUDO masks,
+        SEGMENTED by a network that learnt from these, or OTHER.
       metrics: as the stage wrote them.
       read: given an image id, what was scored, a CAM or a label map uint8[H, W]; None if it is not on disk.
       order: among what the same stage has scored.

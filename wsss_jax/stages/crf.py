@@ -59,7 +59,7 @@ def crf(run: Run) -> None:
         len(run.source.classes),
     )
     refused: list[Refused] = []
-    buckets = _buckets(run, own) if stream.backend == "jax" else []
+    buckets = buckets_of(run, own) if stream.backend == "jax" else []
     results = stream.refine(load, todo, buckets)
     sound = without_refused(results, refused, lambda text: run.say(f"crf: {text}"))
     write = functools.partial(_write, run, split, alphas)
@@ -116,7 +116,7 @@ def _is_done(run: Run, split: str, alpha: float, image_id: str) -> bool:
     return is_whole(run.layout.crf(split, alpha, image_id))
 
 
-def _buckets(run: Run, ids: Sequence[str]) -> list[Size]:
+def buckets_of(run: Run, ids: Sequence[str]) -> list[Size]:
     """Padded sizes for the images of the whole list, so that a resumed run pads alike."""
     sizes = []
     for image_id in ids:

@@ -114,6 +114,14 @@ def read_mask(run: Run, image_id: str) -> np.ndarray:
     return mask
 
 
+def read_truth(run: Run, image_id: str) -> np.ndarray:
+    """The mask of an image whose label map is scored; DataError if it has none."""
+    mask = run.source.mask(image_id)
+    if mask is None:
+        raise DataError(f"image {image_id!r} has no mask to evaluate against; choose another split")
+    return mask
+
+
 def read_cams(run: Run, image_id: str, size: Size) -> ClassMaps:
     """The CAMs of an image of a size; DataError if they are missing or cannot be used."""
     path = run.layout.cam(run.config.dataset.infer_split, image_id)

@@ -50,6 +50,7 @@ class Training:
       logs: folder of train.jsonl.
       start: variables of all networks as at the first step, or where a checkpoint goes on.
       evaluate: makes the function by which the best epoch is chosen; called when there is something to train.
+      kept_group: see `BatchLoader`.
     """
 
     task: Task
@@ -60,6 +61,7 @@ class Training:
     logs: Path
     start: Callable[[Restored | None], Variables]
     evaluate: Callable[[], Evaluate] | None = None
+    kept_group: int = 0
 
 
 def train(run: Run) -> None:
@@ -131,6 +133,7 @@ def _loader(run: Run, training: Training, step: int) -> BatchLoader:
         threads=run.config.loader.threads,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        kept_group=training.kept_group,
     )
 
 

@@ -88,6 +88,7 @@ def polynomial_sgd(
     power: float,
     max_step: int,
     new_layers: float = 10.0,
+    every: int = 1,
 ) -> optax.GradientTransformation:
     """psa's optimiser: `sgd` with `psa_groups` and a polynomial decay.
 
@@ -100,8 +101,9 @@ def polynomial_sgd(
       power: of the polynomial decay (0.9).
       max_step: floor(images / batch size) * epochs.
       new_layers: learning rate factor of layers without pretrained weights.
+      every: steps for which a rate stays.
     """
-    schedule = polynomial(learning_rate, max_step, power)
+    schedule = polynomial(learning_rate, max_step, power, every)
     return sgd(labels, psa_groups(new_layers), schedule, momentum=momentum, weight_decay=weight_decay)
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 Blocks = tuple[int, int, int, int]
 """Of a trunk's four stages: ResNet-38's plain blocks after the first one of b2, b3, b4 and b5; ResNet-50's
-blocks of layer1 to layer4."""
+blocks of layer1 to layer4, those of DeepLab-v2's ResNet-101 of layer2 to layer5."""
 RESNET38_BLOCKS: Blocks = (2, 2, 5, 2)
 RESNET50_BLOCKS: Blocks = (3, 4, 6, 3)
+RESNET101_BLOCKS: Blocks = (3, 4, 23, 3)
 MXNET_DROPPED = ("linear1000.weight", "linear1000.bias")  # ImageNet's classifier, which no method uses
 
 # Convolutions, depthwise and grouped ones too: PyTorch (out, in / groups, kh, kw), Flax (kh, kw, in / groups,
@@ -37,6 +38,7 @@ _LEAVES: dict[str, tuple[tuple[str, str | None, str, tuple[int, ...] | None], ..
 }
 _RESNET38_BLOCK = re.compile(r"(?:^|[./])b([2-5])_(\d+)[./]")
 _RESNET50_BLOCK = re.compile(r"(?:^|[./])layer([1-4])[._](\d+)[./]")
+_CAFFE_BLOCK = re.compile(r"(?:^|[./])layer([2-5])[._]block(\d+)[./]")
 _MXNET_LEAVES = {
     "conv": (("arg", "weight", "weight"),),
     "batch_norm": (
@@ -127,12 +129,14 @@ class Network:
 
 
 def trunk_blocks(names: Iterable[str]) -> Blocks:
-    """The blocks that occur in names, PyTorch's or Flax's; of a ResNet-50, if any are."""
+    """The blocks that occur in names, PyTorch's or Flax's; of a ResNet-50 or DeepLab-v2, if any are."""
     names = list(names)
-    found, stages = _blocks_in(names, _RESNET50_BLOCK), "1234"
-    if not found:
-        found, stages = _blocks_in(names, _RESNET38_BLOCK), "2345"
-    first, second, third, fourth = (sum(stage == each for stage, _ in found) for each in stages)
+    patterns = {_RESNET50_BLOCK: "1234", _CAFFE_BLOCK: "2345", _RESNET38_BLOCK: "2345"}
+    found = {pattern: _blocks_in(names, pattern) for pattern in patterns}
+    pattern = next((each for each in patterns if found[each]), _RESNET38_BLOCK)
+    first, second, third, fourth = (
+        sum(stage == each for stage, _ in found[pattern]) for each in patterns[pattern]
+    )
     return first, second, third, fourth
 
 
@@ -248,6 +252,29 @@ def _wavecam_predictor() -> tuple[Module, ...]:
     return tuple(Module(name, _path(name), kind) for name, kind in names)
 
 
+def _caffe_trunk(prefix: str = "", blocks: Blocks = RESNET101_BLOCKS) -> tuple[Module, ...]:
+    """DeepLab-v2's ResNet-101, as deeplab-pytorch names it."""
+    names = ["layer1.conv1"]
+    for layer, count in enumerate(blocks, 2):
+        for number in range(1, max(count, 1) + 1):  # the first one of each layer changes the shape
+            layers = ("reduce", "conv3x3", "increase", *(("shortcut",) if number == 1 else ()))
+            names += [f"layer{layer}.block{number}.{name}" for name in layers]
+    return tuple(
+        Module(f"{prefix}{name}.{leaf}", f"trunk/{name.replace('.', '_', 1).replace('.', '/')}/{leaf}", kind)
+        for name in names
+        for leaf, kind in (("conv", "conv"), ("bn", "batch_norm"))
+    )
+
+
+def _deeplabv2(name: str) -> Network:
+    """DeepLab-v2 on ResNet-101: a head of four convolutions. (The multi-scale network has no weights beside.)
+
+    The files that it starts from have the trunk only, without the prefix, and perhaps a classifier `fc`.
+    """
+    head = tuple(Module(f"base.aspp.c{i}", f"aspp/c{i}", "conv_bias") for i in range(4))
+    return Network(name, head, _caffe_trunk, prefix="base.", blocks=RESNET101_BLOCKS)
+
+
 # Where two networks have the same tensors, the first is the one that is detected.
 NETWORKS: dict[str, Network] = {
     entry.name: entry
@@ -267,5 +294,6 @@ NETWORKS: dict[str, Network] = {
         _resnet50_cam("resnet50_cam", "classifier"),
         _resnet50_cam("wavecam_net", "classifier", "bg"),
         Network("wavecam_predictor", _wavecam_predictor(), blocks=(0, 0, 0, 0)),
+        _deeplabv2("deeplabv2_resnet101"),
     )
 }
