@@ -11,6 +11,7 @@ WAVE_CAM = Section(
         "product",
         "From the 'product' of both classifiers' weights, or 'plain', the network's own alone",
         one_of("product", "plain"),
+        free=True,
     ),
 )
 SECTIONS = (WAVE_CAM,)
