@@ -2,8 +2,8 @@
 
     python -m wsss_jax.main --config=configs/wave_cam_shapes.py
 
-The images are drawn, so there is no published score; docs/methods.md tells what came out of one seed, in which
-WaveCAM loses to its classifier.
+The images are drawn, so there is no published score; docs/methods.md tells what came out of one seed, in
+which WaveCAM loses to its classifier.
 """
 
 from ml_collections import ConfigDict
