@@ -48,6 +48,21 @@ def get_config() -> ConfigDict:
     c.walk.alpha = 3.0
     c.walk.logt = 4
 
+    # IRN, with --config.refinement=irn: a ResNet-50 that is narrow, short and random, for no ImageNet weights
+    # are of such a one; only the branches on top learn. Positions are 4 pixels, 32 x 32 in an image.
+    c.irn.init_from = "scratch"
+    c.irn.width = 1 / 4
+    c.irn.blocks = (1, 1, 1, 1)
+    c.irn.crop = 96
+    c.irn.batch_size = 16
+    c.irn.radius = 5
+    c.irn.total_epochs = 12
+    c.irn.foreground = 0.40
+    c.irn.background = 0.20
+    c.irn.walk.logt = 5
+    c.irn.walk.fixed_threshold = 0.3
+    c.irn.walk.max_buckets = 2
+
     # DeepLab-v2 on the pseudo masks, where --stages=train_seg,infer_seg,eval_seg asks for it: as narrow and
     # short, from scratch, and with a head whose view fits 12 x 12 positions.
     c.deeplab_v2.width = 1 / 8

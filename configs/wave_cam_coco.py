@@ -17,6 +17,7 @@ Needs: COCO 2014 as docs/data.md has it, and torchvision's weights/resnet50-19c8
 from ml_collections import ConfigDict
 
 from wsss_jax.experiments import load
+from wsss_jax.systems.irn.settings import NUMBERS
 
 wave_cam_voc = load("wave_cam_voc")
 
@@ -33,4 +34,6 @@ def get_config() -> ConfigDict:
     c.wave_cam.maps = "plain"
     c.eval.fixed_threshold = 0.15
     c.classifier.batch_size = 8
+    c.irn.batch_size = 16  # with --config.refinement=irn
+    c.update_from_flattened_dict(NUMBERS["recam"])
     return c

@@ -21,6 +21,7 @@ Needs: the devkit with SegmentationClassAug, and torchvision's weights/resnet50-
 from ml_collections import ConfigDict
 
 from wsss_jax.config import defaults
+from wsss_jax.systems.irn.settings import NUMBERS
 
 
 def get_config() -> ConfigDict:
@@ -47,6 +48,7 @@ def get_config() -> ConfigDict:
     c.eval.fixed_threshold = 0.21
     c.eval.absent_classes = "ignore"
     c.eval.every_epochs = 0  # the last epoch is the result
+    c.update_from_flattened_dict(NUMBERS["wavecam"])  # with --config.refinement=irn
 
     c.classifier = ConfigDict(
         {

@@ -87,7 +87,54 @@ DEEPLAB_V2 = {  # section 12
     "segmentation.absent_classes": "truth",  # section 15
     "dataset.seg_split": "val",
 }
-TRUNK = {**RESNET38, **HEAD, **SGD, **AUGMENT, **SPLITS, **CRF, **AFFINITY, **DEEPLAB_V2, "cam.flip": True}
+IRN = {  # section 11, IRN's own program
+    "irn.init_from": "weights/resnet50-19c8e357.pth",
+    "irn.width": 1.0,
+    "irn.blocks": (3, 4, 6, 3),
+    "irn.foreground": 0.30,
+    "irn.background": 0.05,
+    "irn.batch_size": 32,
+    "irn.total_epochs": 3,
+    "irn.scales": (0.5, 1.5),
+    "irn.crop": 512,
+    "irn.radius": 10,
+    "irn.learning_rate": 0.1,
+    "irn.displacement_rate": 10.0,
+    "irn.momentum": 1e-4,
+    "irn.weight_decay": 1e-4,
+    "irn.pad": 0,
+    "irn.walk.beta": 10.0,
+    "irn.walk.logt": 8,
+    "irn.walk.radius": 5,
+    "irn.walk.fixed_threshold": 0.25,
+}
+WAVE_CAMS_IRN = {  # section 11, WaveCAM's program on VOC
+    **IRN,
+    "irn.foreground": 0.35,
+    "irn.background": 0.10,
+    "irn.walk.fixed_threshold": 0.28,
+}
+OVER_CAMS = {  # of other runs
+    **SPLITS,
+    **IRN,
+    "method": "irn",
+    "refinement": "irn",
+    "augment.flip": True,
+    "optimizer.power": 0.9,
+    "eval.absent_classes": "ignore",  # section 15
+}
+TRUNK = {
+    **RESNET38,
+    **HEAD,
+    **SGD,
+    **AUGMENT,
+    **SPLITS,
+    **CRF,
+    **AFFINITY,
+    **IRN,
+    **DEEPLAB_V2,
+    "cam.flip": True,
+}
 PSA = {  # section 4.1
     "init_from": IMAGENET,
     "batch_size": 16,
@@ -231,6 +278,7 @@ RECIPES = {
         "eval.fixed_threshold": 0.21,
         "eval.absent_classes": "ignore",  # section 15
         "eval.every_epochs": 0,
+        **WAVE_CAMS_IRN,
     },
     "affinity_voc": {  # section 5
         **TRUNK,
@@ -238,6 +286,8 @@ RECIPES = {
         "method": "affinity",
         "refinement": "random_walk",
     },
+    "irn_voc": {**OVER_CAMS, **WAVE_CAMS_IRN, "eval.fixed_threshold": 0.21},
+    "irn_cam_voc": {**OVER_CAMS, "irn.pad": 512, "eval.fixed_threshold": 0.15},
     "deeplab_v2_voc": {  # section 12; `masks` are the user's
         **DEEPLAB_V2,
         "method": "deeplab_v2",
@@ -256,6 +306,11 @@ RECIPES["deeplab_v2_coco"] = RECIPES["deeplab_v2_voc"] | {  # section 12
     "segmentation.learning_rate": 2e-4,
 }
 # Sections of the configuration that a method does not read.
+NOT_IRN = (
+    "sc_cam.", "cse.", "cpn.", "infer_cam.", "cam.", "crf.", "affinity.", "walk.", "model.", "augment.",
+    "optimizer.", "batch_size", "total_epochs", "init_from", "classifier_from", "segmentation.",
+    "deeplab_v2.", "dataset.seg_split",
+)  # fmt: skip
 NOT_SC_CAM = ("sc_cam.", "cam.binarised_npy", "crf.binarised")
 NOT_WAVE_CAM = ("resnet50.", "wave_cam.")
 UNREAD = {
@@ -274,8 +329,10 @@ UNREAD = {
     "deeplab_v2_voc": (
         *NOT_SC_CAM, "cse.", "cpn.", "infer_cam.", "augment.", "optimizer.", "batch_size", "total_epochs",
         "init_from", "classifier_from", "model.", "crf.", "affinity.", "walk.", "cam.", "dataset.infer_split",
-        "resnet50.", "wave_cam.",
+        "resnet50.", "wave_cam.", "irn.",
     ),
+    "irn_voc": NOT_IRN,
+    "irn_cam_voc": NOT_IRN,
 }  # fmt: skip
 UNREAD["deeplab_v2_coco"] = UNREAD["deeplab_v2_voc"]
 # What no author gives: how to compute, what to write, and scores of systems that publish no evaluation.
@@ -286,8 +343,9 @@ OURS = (
     "cam.export_npy", "cam.heat_maps", "cam.storage", "infer_cam.max_buckets", "crf.backend",
     "crf.batch_size", "crf.storage",
     "crf.max_buckets", "crf.workers", "affinity.alpha_", "walk.checkpoint", "walk.method", "walk.batch_size",
-    "walk.threshold", "eval.threshold", "eval.fixed_threshold", "eval.absent_classes", "eval.every_epochs",
-    "checkpoint.", "loader.", "log.", "report.", "masks", "segmentation.checkpoint",
+    "walk.max_buckets", "walk.threshold", "eval.threshold", "eval.fixed_threshold", "eval.absent_classes",
+    "eval.every_epochs", "irn.checkpoint", "irn.walk.method", "irn.walk.batch_size", "irn.walk.max_buckets",
+    "irn.walk.threshold", "checkpoint.", "loader.", "log.", "report.", "masks", "segmentation.checkpoint",
     "segmentation.infer_batch_size", "segmentation.max_buckets",
 )  # fmt: skip
 
@@ -364,6 +422,9 @@ def test_wave_cam_on_coco():
     found, wanted = dict(flatten(config)), {**WAVE_CAM, "wave_cam.ce_weight": 0.1, "wave_cam.maps": "plain"}
     assert {key: found[key] for key in wanted} == wanted
     assert (config.eval.fixed_threshold, config.total_epochs) == (0.15, 4)
+    irn = config.irn
+    assert (irn.foreground, irn.background, irn.walk.fixed_threshold) == (0.35, 0.1, 0.25)
+    assert steps_per_epoch(images, irn.batch_size) * irn.total_epochs == 15519
     assert steps_per_epoch(images, config.batch_size) == 27594
     classifier = classifier_config(config, "resnet50_cam")
     assert (steps_per_epoch(images, classifier.batch_size), classifier.total_epochs) == (10347, 5)
@@ -397,6 +458,15 @@ def test_affinity_net_trains_on_train_aug_for_10576_steps(name):
     assert (chain.dataset.infer_split, chain.dataset.eval_split) == ("train_aug", "train")
     per_epoch = steps_per_epoch(TRAIN_AUG, chain.affinity.batch_size)
     assert (per_epoch, per_epoch * chain.affinity.total_epochs) == (1322, 10576)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES.keys() - {"deeplab_v2_voc", "deeplab_v2_coco"}))
+def test_irn_trains_on_train_aug_for_990_steps(name):
+    config = load(name)
+    config.refinement = "irn"
+    assert resolved(config).dataset.infer_split == "train_aug"
+    per_epoch = steps_per_epoch(TRAIN_AUG, config.irn.batch_size)
+    assert (per_epoch, per_epoch * config.irn.total_epochs) == (330, 990)
 
 
 @pytest.mark.parametrize("refinement", ["none", "crf"])

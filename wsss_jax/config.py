@@ -4,6 +4,7 @@ Files in `configs/` start from `defaults()` and change what differs; docs/config
 Imports no JAX.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,9 +77,14 @@ def resolved(config: ConfigDict) -> ConfigDict:
     config = ConfigDict(config.to_dict())
     dataset = config.dataset
     if dataset.infer_split == "auto":
-        chain = config.refinement == "random_walk"
+        chain = config.refinement not in ("none", "crf")
         dataset.infer_split = dataset.train_split if chain else dataset.eval_split
     return config
+
+
+def value_of(config: ConfigDict, key: str) -> Any:
+    """The value, or the section, of a dotted key."""
+    return functools.reduce(lambda section, name: section[name], key.split("."), config)
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -134,11 +134,12 @@ def walk_folder(
     from wsss_jax.config import defaults
     from wsss_jax.data.pool import default_threads
     from wsss_jax.inference.predict import InferenceSettings, plan_batches
-    from wsss_jax.refinement.walk import WalkSettings
     from wsss_jax.refinement.walker import Walker
     from wsss_jax.runs.provenance import record_provenance
     from wsss_jax.sharding import data_mesh
+    from wsss_jax.stages.walk import walk_settings
     from wsss_jax.systems.affinity.load import load_affinity
+    from wsss_jax.systems.affinity.walk import AffinityWalk
 
     net, variables, digest = load_affinity(checkpoint)
     walk = defaults().walk
@@ -152,9 +153,9 @@ def walk_folder(
         batch_size=batch_size or walk.batch_size,
         max_buckets=max_buckets,
     )
-    settings = WalkSettings(beta=walk.beta, logt=walk.logt, method=walk.method)
     mesh = data_mesh(jax.local_devices())
-    walker = Walker(net.network, net.radius, settings, mesh, plan)
+    way = AffinityWalk(network=net.network, radius=net.radius, settings=walk_settings(walk))
+    walker = Walker(way, mesh, plan)
     load = Attempt(functools.partial(walk_input, pairs, walk.alpha, net.network.stride))
     unreadable = [size for size in map(Attempt(pairs.size), todo) if isinstance(size, Refused)]
     sound = [image_id for image_id in todo if image_id not in {refused.image_id for refused in unreadable}]

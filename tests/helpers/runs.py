@@ -31,7 +31,17 @@ TINY = {
     "report": {"images": 4},
     "sc_cam": {"rounds": 2, "handoff_epochs": (0, 1)},
     "affinity": {"batch_size": 8, "total_epochs": 2, "crop": 32, "radius": 2},
-    "walk": {"batch_size": 4},
+    "walk": {"batch_size": 4, "max_buckets": 1},
+    "irn": {
+        "width": 1 / 32,
+        "blocks": (1, 1, 1, 1),
+        "init_from": "scratch",
+        "batch_size": 8,
+        "total_epochs": 2,
+        "crop": 32,
+        "radius": 3,
+        "walk": {"batch_size": 4, "max_buckets": 1, "radius": 3},
+    },
 }
 
 

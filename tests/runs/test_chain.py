@@ -15,9 +15,9 @@ from wsss_jax.evaluation.summary import PROVENANCE_KEYS
 from wsss_jax.files import write_json
 from wsss_jax.runs.context import Run
 from wsss_jax.runs.layout import Layout
+from wsss_jax.stages import refiner
 from wsss_jax.stages.results import scored_stages
 from wsss_jax.systems import SYSTEMS
-from wsss_jax.systems.affinity import train as train_affinity
 from wsss_jax.systems.cam.classifier import classifier_config
 from wsss_jax.systems.infer_cam.base_classifier import base_run
 from wsss_jax.systems.sc_cam.rounds import round_of
@@ -52,6 +52,7 @@ def write_maps(folder, root, *, background, stride=1):
         np.savez(folder / f"{image_id}.npz", keys=keys, **maps)
     made = dict.fromkeys(PROVENANCE_KEYS) | {"method": "cam", "scales": [1.0], "weights_sha256": "1" * 64}
     learned = {"trained_on": {"AffinityNet": {"split": "train_aug", "list_sha256": "2" * 64}}}
+    learned |= {"stage": "random_walk", "section": "walk", "level": "share", "stride": stride}
     write_json(folder / "settings.json", made | (learned if stride > 1 else {}))
 
 
@@ -82,7 +83,7 @@ def test_every_stage_is_scored_on_train(finished):
 def test_affinity_net_learns_from_train_aug(finished, root, tmp_path, monkeypatch):
     shutil.copytree(finished, tmp_path / "run")
     trainings = []
-    monkeypatch.setattr(train_affinity, "run_training", lambda run, training: trainings.append(training))
+    monkeypatch.setattr(refiner, "run_training", lambda run, training: trainings.append(training))
     run_stages_of(config(root, refinement="random_walk"), tmp_path / "run", ["train_affinity"])
     (training,) = trainings
     assert len(training.ids) == TRAIN + AUG

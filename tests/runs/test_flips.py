@@ -17,9 +17,8 @@ from wsss_jax.files import read_json, write_json
 from wsss_jax.refinement.jobs import Refined
 from wsss_jax.runs import manifest, provenance
 from wsss_jax.runs.layout import Layout
-from wsss_jax.stages import crf, infer
+from wsss_jax.stages import crf, infer, walk
 from wsss_jax.stages.evaluate import eval_cam
-from wsss_jax.systems.affinity import random_walk
 from wsss_jax.systems.sc_cam import features, subcategories
 from wsss_jax.systems.sc_cam.extractor import Pooled
 from wsss_jax.systems.sc_cam.files import sub_labels_file
@@ -47,8 +46,10 @@ def run(tmp_path_factory):
     scores = ClassMaps(background_first(keys), rng.random((len(keys) + 1, H, W), np.float32))
     crf._write(run, split, [4.0], Refined(image_id, [scores]))
     cells = scores.planes[:, : -(-H // 8), : -(-W // 8)]
-    random_walk._write(run, ImageMaps(image_id, ClassMaps(scores.class_ids, cells)))
-    random_walk._draw(run, image_id)
+    made = {**SETTINGS, "stage": "random_walk", "level": "share", "stride": 8}
+    write_json(run.layout.propagated(split) / "settings.json", made)
+    walk.write_scores(run, ImageMaps(image_id, ClassMaps(scores.class_ids, cells)))
+    walk.draw_mask(run, 0.5, image_id)
     train = config.dataset.train_split
     features._write(run, Pooled(run.ids(train)[0], rng.random(64, np.float32)))
     labels = rng.integers(0, 2, (24, 12)).astype(np.uint8)
@@ -123,7 +124,7 @@ def one_of_each(layout: Layout):
 def test_no_flipped_bit_goes_unnoticed(run, record_property):
     rng, counts = np.random.default_rng(1), collections.Counter()
     paths = one_of_each(run.layout)
-    assert len(paths) == 13
+    assert len(paths) == 14
     for path in paths:
         whole = path.read_bytes()
         wanted = read(run, path, print)

@@ -80,7 +80,7 @@ TWICE = Stage(
     ),
 )
 GREAT = System(name="great", title="Great one", make=lambda *_: None, stages=(TWICE, WORK, JUDGE, END))
-POLISH = Stage(name="polish", function=work, refinement="polished")
+POLISH = Stage(name="polish", function=work, refining=True)
 SYSTEMS = Registry({"small": SMALL, "middle": MIDDLE, "great": GREAT}, {"none": (), "polished": (POLISH,)})
 
 

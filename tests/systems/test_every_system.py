@@ -15,8 +15,8 @@ from wsss_jax.training.checkpoints import restore, steps
 from wsss_jax.training.metrics import read_lines
 from wsss_jax.training.step import metric_names
 
-# One comes trained, two make no CAMs, one is run within another's run.
-CAM_METHODS = sorted(SYSTEMS.systems.keys() - {"seam", "affinity", "deeplab_v2", "resnet50_cam"})
+# One comes trained, three make no CAMs, one is run within another's run.
+CAM_METHODS = sorted(SYSTEMS.systems.keys() - {"seam", "affinity", "irn", "deeplab_v2", "resnet50_cam"})
 
 
 class StopAfter:

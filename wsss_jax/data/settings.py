@@ -5,8 +5,8 @@ from wsss_jax.settings import NOT_NEGATIVE, POSITIVE, Section, Setting, numbers,
 _SIDES = numbers("(smallest, largest) side in pixels", lambda v: len(v) == 2 and 0 < v[0] <= v[1])
 _INFER_SPLIT = (
     "The split of the CAMs and of all that is made from them; 'auto' is `eval_split`, and with "
-    "`refinement=random_walk` `train_split`, on whose CAMs AffinityNet then trains and of which `eval_split` "
-    "must be a part"
+    "`refinement` random_walk or irn `train_split`, on whose CAMs AffinityNet or IRN then trains, and of "
+    "which `eval_split` must be a part"
 )
 SECTIONS = (
     Section(

@@ -114,10 +114,12 @@ def rescale(image: np.ndarray, scale: float) -> np.ndarray:
         uint8[round(H * scale), round(W * scale), 3] with Python's round (halves to even), at least one pixel
         a side, by PIL's bicubic; the very same array for scale 1.
     """
-    if scale == 1:
-        return image
-    height, width = image.shape[:2]
-    return _resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+    return _rescaled(image, scale, _BICUBIC)
+
+
+def rescale_labels(labels: np.ndarray, scale: float) -> np.ndarray:
+    """The same for a label map uint8[H, W], by PIL's nearest neighbour."""
+    return _rescaled(labels, scale, Image.Resampling.NEAREST)
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -145,10 +147,10 @@ class Window:
         (top, _, height), (left, _, width) = self.rows, self.columns
         return np.array([top, top + height, left, left + width], np.int32)
 
-    def cut(self, image: np.ndarray) -> np.ndarray:
-        """Returns the crop [crop, crop, ...] of an image [H, W, ...], zero where there is no image."""
+    def cut(self, image: np.ndarray, fill: int = 0) -> np.ndarray:
+        """Returns the crop [crop, crop, ...] of an image [H, W, ...], `fill` where there is no image."""
         (top, row, height), (left, column, width) = self.rows, self.columns
-        container = np.zeros((self.crop, self.crop, *image.shape[2:]), image.dtype)
+        container = np.full((self.crop, self.crop, *image.shape[2:]), fill, image.dtype)
         part = image[row : row + height, column : column + width]
         container[top : top + height, left : left + width] = part
         return container
@@ -237,6 +239,13 @@ def _place(length: int, crop: int, rng: np.random.Generator) -> tuple[int, int, 
     return (0, offset, crop) if length > crop else (offset, 0, length)
 
 
-def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes uint8[H, W, 3] to (height, width) by PIL's bicubic (antialiased when it shrinks)."""
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), _BICUBIC))
+def _rescaled(image: np.ndarray, scale: float, how: Image.Resampling) -> np.ndarray:
+    if scale == 1:
+        return image
+    height, width = image.shape[:2]
+    return _resize(image, max(1, round(height * scale)), max(1, round(width * scale)), how)
+
+
+def _resize(image: np.ndarray, height: int, width: int, how: Image.Resampling = _BICUBIC) -> np.ndarray:
+    """Resizes uint8[H, W, ...] to (height, width) as PIL does, antialiased when a bicubic one shrinks."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), how))

@@ -37,6 +37,20 @@ def class_union(confusion: np.ndarray) -> np.ndarray:
     return confusion.sum(axis=-1) + confusion.sum(axis=-2) - hits
 
 
+def error_shares(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """1 - truth / union and 1 - prediction / union of every class: how much of the union is not in the truth
+    (false positives), and how much not in the prediction (false negatives), as IRN and WaveCAM print them.
+
+    Args:
+      confusion: int[N, N], rows = truth, columns = prediction.
+
+    Returns:
+      Twice float64[N] in 0..1; NaN for a class that is in neither.
+    """
+    union = np.where(class_union(confusion) > 0, class_union(confusion), np.nan)
+    return 1 - confusion.sum(axis=1) / union, 1 - confusion.sum(axis=0) / union
+
+
 def counted_classes(confusion: np.ndarray, absent_classes: AbsentClasses) -> np.ndarray:
     """Which classes the mean is taken over: int[..., N, N] -> bool[..., N]; for the rules see `mean_iou`."""
     if absent_classes not in get_args(AbsentClasses):

@@ -19,6 +19,7 @@ from wsss_jax.evaluation.confusion import (
     ConfusionMatrix,
     class_iou,
     counted_classes,
+    error_shares,
     mean_iou,
 )
 from wsss_jax.evaluation.sweep import ThresholdSweep
@@ -67,8 +68,9 @@ def summarise(
     Returns:
       A JSON-serialisable dictionary of finite numbers: the provenance, `images`, `unit`, `absent_classes`,
       `thresholds`, `miou_curve`, and `fixed`, `oracle` and `chosen` (None without threshold_from), each with
-      `threshold`, `miou`, `iou` of the C + 1 classes, background first, and `wrong_foreground`, the share of
-      the predicted foreground whose truth is background, None if there is no foreground.
+      `threshold`, `miou`, `iou` of the C + 1 classes, background first, `wrong_foreground`, the share of the
+      predicted foreground whose truth is background, None if there is no foreground, and `false_positives`
+      and `false_negatives`, shares of the union, of the background and on average of the classes.
 
     Raises:
       ConfigError: a threshold is not in the sweep, or threshold_from is of the same split or has no oracle.
@@ -179,7 +181,7 @@ def _header(
 
 
 def _scores(confusion: np.ndarray, absent_classes: AbsentClasses) -> Metrics:
-    """`miou`, `iou` and `wrong_foreground` in percent of one confusion matrix int64[C + 1, C + 1]."""
+    """`miou`, `iou` and shares of errors, in percent, of one confusion matrix int64[C + 1, C + 1]."""
     counted = counted_classes(confusion, absent_classes)
     iou = [
         value if counts else None
@@ -187,7 +189,20 @@ def _scores(confusion: np.ndarray, absent_classes: AbsentClasses) -> Metrics:
     ]
     foreground = int(confusion[:, 1:].sum())
     wrong = float(100 * confusion[0, 1:].sum() / foreground) if foreground else None
-    return {"miou": float(100 * mean_iou(confusion, absent_classes)), "iou": iou, "wrong_foreground": wrong}
+    errors = zip(("false_positives", "false_negatives"), error_shares(confusion), strict=True)
+    shares = {name: _background_and_classes(100 * share) for name, share in errors}
+    miou = float(100 * mean_iou(confusion, absent_classes))
+    return {"miou": miou, "iou": iou, "wrong_foreground": wrong, **shares}
+
+
+def _background_and_classes(share: np.ndarray) -> dict[str, float | None]:
+    """The background's, and the mean of the classes'; absent ones are left out, where IRN's program prints
+    NaN."""
+    present = share[1:][np.isfinite(share[1:])]
+    return {
+        "background": float(share[0]) if np.isfinite(share[0]) else None,
+        "classes": float(present.mean()) if present.size else None,
+    }
 
 
 def _other_split(metrics: Mapping[str, Any], split: str) -> tuple[str, float]:
@@ -205,9 +220,9 @@ def _points_text(metrics: Mapping[str, Any]) -> str:
     fixed, oracle, chosen = metrics["fixed"], metrics["oracle"], metrics["chosen"]
     if fixed["threshold"] is None:
         return f"{fixed['miou']:.2f}"
-    # A pseudo mask's threshold is a class's score relative to background; see `refinement.pseudo`.
-    score = "share" if metrics["stage"] == "eval_pseudo" else "background score"
-    text = f"{fixed['miou']:.2f} at {score} {fixed['threshold']:g} (fixed)"
+    # Of masks it may be a class's score relative to background; see `refinement.pseudo`.
+    level = metrics.get("level", "background score")
+    text = f"{fixed['miou']:.2f} at {level} {fixed['threshold']:g} (fixed)"
     if chosen is not None:
         text += f", {chosen['miou']:.2f} at {chosen['threshold']:g} (chosen on {chosen['split']})"
     return text + f", {oracle['miou']:.2f} at {oracle['threshold']:g} (oracle)"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wsss_jax.data.class_maps import ClassMaps, background_first
+from wsss_jax.data.class_maps import BACKGROUND, ClassMaps, background_first
 
 
 def walk_seeds(cam: ClassMaps, alpha: float, stride: int) -> ClassMaps:
@@ -55,6 +55,24 @@ def relative_foreground(scores: ClassMaps, stride: int, size: tuple[int, ...]) -
     total = planes[0] + classes.max(0, initial=0)
     shares = np.divide(classes, total, out=np.zeros_like(classes), where=total > 0)
     return ClassMaps(scores.class_ids[1:], shares)
+
+
+def relative_to_best(scores: ClassMaps, stride: int, size: tuple[int, ...]) -> ClassMaps:
+    """Enlarged scores over the largest of all classes, from [K, h, w] at the stride: [K, H, W], 0..1 (IRN).
+
+    A mask shows a class where this is above the final background score. Where all scores are 0, IRN divides
+    0 by 0 and labels the whole image as its first class; here it stays 0, which is background.
+    """
+    planes = upsample(scores.planes, stride, size)
+    best = planes.max(initial=0)
+    return ClassMaps(scores.class_ids, planes / best if best > 0 else planes)
+
+
+def foreground(scores: ClassMaps, stride: int, size: tuple[int, ...]) -> ClassMaps:
+    """What a level between class and background is compared with: `relative_foreground` where background was
+    propagated as well (psa), else `relative_to_best` (IRN)."""
+    with_background = len(scores.class_ids) > 0 and scores.class_ids[0] == BACKGROUND
+    return (relative_foreground if with_background else relative_to_best)(scores, stride, size)
 
 
 def _interpolation(n: int, factor: float, rows: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from wsss_jax.settings import (
     numbers,
     one_of,
     require_fields,
+    rising,
 )
 
 BACKENDS = ("auto", "jax", "pydensecrf")
@@ -91,3 +92,38 @@ CRF = Section(
     workers=Setting(0, "Processes of pydensecrf; 0: one per core", NOT_NEGATIVE),
 )
 SECTIONS = (CRF,)
+_LEVELS = numbers("one or more rising levels of 0..1", rising)
+
+
+def walk_section(
+    name: str,
+    help: str,
+    *,
+    beta: float,
+    level: str,
+    fixed_threshold: float,
+    thresholds: tuple[float, ...],
+    **own: Setting,
+) -> Section:
+    """The settings of a stage that walks: those that all have, and its own.
+
+    Args:
+      name, help: of the section.
+      beta, fixed_threshold, thresholds: defaults.
+      level: what the thresholds of masks are, in words.
+      own: settings.
+    """
+    return Section(
+        name,
+        help,
+        free=True,
+        **own,  # type: ignore[arg-type]
+        beta=Setting(beta, "Power of the affinities"),
+        logt=Setting(8, "2^logt steps"),
+        method=Setting("chebyshev", "Few terms, or each step", one_of("chebyshev", "stencil")),
+        batch_size=Setting(8, "Images per batch over all devices of a host", POSITIVE),
+        max_buckets=Setting(4, "Padded image sizes, each with two compiled programs", POSITIVE),
+        fixed_threshold=Setting(fixed_threshold, f"{level} from which masks show a class", NOT_NEGATIVE),
+        thresholds=Setting(thresholds, f"Of the curve: {level.lower()}", _LEVELS),
+        threshold_from=Setting("", "Metrics JSON of another split, whose best one is applied to this split"),
+    )

@@ -46,6 +46,10 @@ class WalkSettings:
                 " logt an integer of 0..16 and tolerance between 0 and 1"
             )
 
+    def describe(self) -> str:
+        """Such as '2^8 steps (chebyshev), beta 8'."""
+        return f"2^{self.logt} steps ({self.method}), beta {self.beta:g}"
+
 
 def psa_affinities(features: jax.Array, sizes: jax.Array, radius: int) -> jax.Array:
     """AffinityNet's features float32[B, H, W, D], valid in int32[B, 2] sizes -> half float32[B, N, H, W]."""

@@ -1,8 +1,8 @@
-"""Random walks over a list of images: AffinityNet, affinities and walk, batch by batch on the devices."""
+"""Random walks over a list of images: network, affinities and walk, batch by batch on the devices."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -11,11 +11,34 @@ from jax.sharding import Mesh
 from wsss_jax.data.class_maps import ClassMaps, ImageMaps
 from wsss_jax.data.pool import map_ordered
 from wsss_jax.inference.predict import InferenceSettings, PlannedBatch, one_behind
-from wsss_jax.ops.valid import after_stride, zero_outside
 from wsss_jax.refinement.jobs import Refused
-from wsss_jax.refinement.walk import WalkSettings, psa_affinities, psa_walk
+from wsss_jax.refinement.walk import WalkSettings
 from wsss_jax.sharding import replicated, split
 from wsss_jax.task import Variables
+
+_PLANES = 2  # that the walk's program takes at a time: most images have one or two classes
+
+
+class Walk(Protocol):
+    """A network that sees images, and a walk along what it sees."""
+
+    @property
+    def settings(self) -> WalkSettings:
+        """How far it goes."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Pixels per position of what is carried along."""
+        ...
+
+    def see(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> jax.Array:
+        """What the walk goes along, of images uint8[B, H, W, 3] of sizes int32[B, 2]."""
+        ...
+
+    def carry(self, planes: jax.Array, seen: jax.Array, sizes: jax.Array) -> jax.Array:
+        """Planes float32[B, K, h, w] carried along it, each by itself."""
+        ...
 
 
 class WalkInput(NamedTuple):
@@ -23,29 +46,30 @@ class WalkInput(NamedTuple):
 
     image_id: str
     image: np.ndarray  # uint8[H, W, 3]
-    seeds: ClassMaps  # background first, [K + 1, ceil(H / 8), ceil(W / 8)]
+    seeds: ClassMaps  # at the walk's stride, [K, ceil(H / stride), ceil(W / stride)]
 
 
 class _Running(NamedTuple):
     items: Sequence[WalkInput | Refused]
-    scores: jax.Array  # [rows, planes, h, w]
+    scores: Sequence[jax.Array]  # [rows, _PLANES, h, w] each
 
 
 class Walker:
     """Walks of images in padded batches, each the same as that of the image alone.
 
-    Two programs: from images to affinities, compiled once per bucket, and the walk, compiled once per
-    bucket and number of planes (1, 2, 4, ... with background).
+    Two programs for each bucket: the network's, and the walk's, which carries two planes at a time.
+
+    Attributes:
+      compiled: programs so far.
     """
 
-    def __init__(
-        self, network: Any, radius: int, settings: WalkSettings, mesh: Mesh, plan: InferenceSettings
-    ) -> None:
+    def __init__(self, walk: Walk, mesh: Mesh, plan: InferenceSettings) -> None:
         """`plan` is what the batches are planned with."""
-        self._network, self._radius, self._mesh, self._plan = network, radius, mesh, plan
+        self.compiled = 0
+        self._walk, self._mesh, self._plan = walk, mesh, plan
         out: Any = split(mesh)
-        self._affinities = jax.jit(self._half, out_shardings=out)
-        self._walk = jax.jit(lambda x, half: psa_walk(x, half, radius, settings), out_shardings=out)
+        self._see = jax.jit(self._counted(walk.see), out_shardings=out)
+        self._carry = jax.jit(self._counted(walk.carry), out_shardings=out)
 
     def walk(
         self,
@@ -76,29 +100,30 @@ class Walker:
         readable = [item if isinstance(item, WalkInput) else None for item in items]
         rows = self._plan.rows(bucket, self._mesh.size)
         images, sizes = np.zeros((rows, *bucket, 3), np.uint8), np.ones((rows, 2), np.int32)
-        planes = _power_of_two(max((len(item.seeds.planes) for item in readable if item), default=1))
-        h, w = (-(-n // self._network.stride) for n in bucket)
-        seeds = np.zeros((rows, planes, h, w), np.float32)
+        most = max([1, *(len(item.seeds.planes) for item in readable if item)])
+        h, w = (-(-n // self._walk.stride) for n in bucket)
+        seeds = np.zeros((rows, -(-most // _PLANES) * _PLANES, h, w), np.float32)
         for i, item in enumerate(readable):
             if item is not None:
                 H, W = sizes[i] = item.image.shape[:2]
                 images[i, :H, :W] = item.image
-                count, rows, columns = item.seeds.planes.shape
-                seeds[i, :count, :rows, :columns] = item.seeds.planes
-        images, sizes, seeds = jax.device_put((images, sizes, seeds), split(self._mesh))
-        return _Running(items, self._walk(seeds, self._affinities(variables, images, sizes)))
+                count, y, x = item.seeds.planes.shape
+                seeds[i, :count, :y, :x] = item.seeds.planes
+        images, sizes = jax.device_put((images, sizes), split(self._mesh))
+        seen = self._see(variables, images, sizes)
+        parts = jax.device_put(np.split(seeds, seeds.shape[1] // _PLANES, axis=1), split(self._mesh))
+        return _Running(items, [self._carry(part, seen, sizes) for part in parts])
 
-    def _half(self, variables: Variables, images: jax.Array, sizes: jax.Array) -> jax.Array:
-        """Affinities, in the layout of `ops.stencil`, of uint8[B, H, W, 3] images."""
-        # psa pads images to multiples of 8, by zeros after normalising, and its network sees the padding.
-        positions = after_stride(sizes, self._network.stride)
-        pixels = zero_outside(self._network.preprocess.images(images), sizes)
-        features = self._network.apply(variables, pixels, positions * self._network.stride)
-        return psa_affinities(features, positions, self._radius)
+    def _counted(self, function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        def traced(*arguments: Any) -> jax.Array:
+            self.compiled += 1  # runs when traced only
+            return function(*arguments)
+
+        return traced
 
 
 def _collect(batch: _Running) -> list[ImageMaps | Refused]:
-    scores = np.asarray(batch.scores)
+    scores = np.concatenate([np.asarray(part) for part in batch.scores], axis=1)
     return [
         item if isinstance(item, Refused) else _walked(item, scores[i]) for i, item in enumerate(batch.items)
     ]
@@ -108,7 +133,3 @@ def _walked(item: WalkInput, scores: np.ndarray) -> ImageMaps:
     class_ids, seeds = item.seeds
     count, h, w = seeds.shape
     return ImageMaps(item.image_id, ClassMaps(class_ids, scores[:count, :h, :w].copy()))
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (n - 1).bit_length()

@@ -57,8 +57,8 @@ class Stage:
       all_hosts: whether every host takes part.
       on_request: runs only where --stages names it.
       last: comes after those of `config.refinement`.
-      refinement: the chain of `config.refinement` that must be chosen, or `dataset.infer_split`, because it
-        decides on which images the stage works.
+      refining: `config.refinement` must name one of the chains that it belongs to, or `dataset.infer_split` a
+        split, because that decides on which images the stage works.
       training: what trains, such as 'AffinityNet', and the folder of its train.jsonl in logs/. The system's
         own training, in logs/ itself, is not named.
       scored: what metrics that the stage has written are of, given their name, which begins with the stage's;
@@ -76,7 +76,7 @@ class Stage:
     all_hosts: bool = False
     on_request: bool = False
     last: bool = False
-    refinement: str = ""
+    refining: bool = False
     training: tuple[str, str] | None = None
     scored: Callable[["Run", str, dict[str, Any]], Scored | None] = lambda run, name, metrics: None
     figures: Callable[["Run"], Iterable[Figure]] = lambda run: ()

@@ -74,6 +74,14 @@ class Layout:
         """keys int32[K + 1] (-1 background, then 0-based classes), scores float32[K + 1, H, W] of a CRF."""
         return self.crfs(split, alpha) / f"{image_id}.npz"
 
+    def training_labels(self, split: str) -> Path:
+        """Folder of the label maps that a network learns boundaries from."""
+        return self.workdir / "ir_label" / split_name(split)
+
+    def training_label(self, split: str, image_id: str) -> Path:
+        """A label map: palette PNG, 0 background, class index + 1, 255 unknown."""
+        return self.training_labels(split) / f"{image_id}.png"
+
     def propagated(self, split: str) -> Path:
         """Folder of a split's scores after the random walk."""
         return self.workdir / "pseudo_scores" / split_name(split)

@@ -31,7 +31,9 @@ def known_stages(run: Run) -> list[Stage]:
     in this order."""
     own, registry = run.system.stages, run.registry
     chains = (*map(registry.refinement, registry.refinements), registry.on_request())
-    stages = {stage.name: stage for chain in (_first(own), *chains) for stage in chain}
+    # A stage of several chains comes after those before it in each of them.
+    following = {stage.name: stage for stage in reversed([stage for chain in chains for stage in chain])}
+    stages = {stage.name: stage for stage in (*_first(own), *reversed(following.values()))}
     return [*stages.values(), *(stage for stage in own if stage.last)]
 
 

@@ -1,5 +1,6 @@
 """What results were made with: written beside them, and compared before more are added to them."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def record_provenance(
     Raises:
       RunError: the folder holds results of another provenance; the message names what differs.
     """
-    path = folder / FILE
+    path, provenance = folder / FILE, json.loads(json.dumps(dict(provenance)))  # lists, as in the file
     if path.exists() and holds_results(folder):
         check_provenance(folder, what, read_provenance(folder), provenance, flag)
     elif jax.process_index() == 0:

@@ -57,10 +57,12 @@ def run_stages_of(
 
 
 def _check_refinement(run: Run, stages: Sequence[Stage]) -> None:
-    for stage in stages:
-        if stage.refinement not in ("", run.config.refinement):
+    registry = run.registry
+    for stage in (stage for stage in stages if stage.refining):
+        chains = [name for name in registry.refinements if stage in registry.refinement(name)]
+        if run.config.refinement not in chains:
             raise ConfigError(
-                f"--stages={stage.name}: give --config.refinement={stage.refinement} too, so that every "
+                f"--stages={stage.name}: give --config.refinement={' or '.join(chains)} too, so that every "
                 f"stage takes the CAMs of {run.config.dataset.train_split!r}, or choose others by "
                 "--config.dataset.infer_split"
             )

@@ -2,7 +2,7 @@
 
 from wsss_jax.settings import Section, Setting, one_of
 
-_REFINEMENTS = one_of("none", "crf", "random_walk")
+_REFINEMENTS = one_of("none", "crf", "random_walk", "irn")
 _PRECISIONS = one_of("float32", "fast", "bfloat16")
 SECTIONS = (
     Section(

@@ -50,20 +50,46 @@ def crf(run: Run) -> None:
     name = f"crf {split_name(split)}"
     if not todo:
         return run.say(f"{name}: done already")
-    stream = CrfStream(stream_settings(run.config), run.local_mesh)
-    run.say(f"{name}: {len(ids)} images, alphas {_text(alphas)}, {stream.backend}")
-    load = CamJobs(
-        run.source.image,
-        functools.partial(run.layout.cam, split),
-        functools.partial(_energies(run.config), alphas=alphas),
-        len(run.source.classes),
-    )
+    energies = functools.partial(_energies(run.config), alphas=alphas)
+    write = functools.partial(_write, run, split, alphas)
+    refine_cams(run, name, crf_settings(run.config), own, todo, energies, write, f"alphas {_text(alphas)}, ")
+
+
+def refine_cams(
+    run: Run,
+    name: str,
+    settings: CrfSettings,
+    own: Sequence[str],
+    todo: Sequence[str],
+    energies: Callable[[np.ndarray], np.ndarray],
+    write: Callable[[Refined], None],
+    how: str = "",
+) -> None:
+    """Refines the CAMs of images by dense CRFs, and shows the progress.
+
+    Args:
+      run: whose section `crf` says how to compute.
+      name: of stage and split.
+      settings: the CRF.
+      own: this host's images.
+      todo: those of them that are left.
+      energies: float32[A, K + 1, H, W] of CAMs float32[K, H, W] with K at least 1; picklable.
+      write: writes one result.
+      how: what else there is to say.
+
+    Raises:
+      RunError: images were refused, when all others are done.
+    """
+    split, stage = run.config.dataset.infer_split, name.split()[0]
+    stream = CrfStream(stream_settings(run.config, settings), run.local_mesh)
+    run.say(f"{name}: {len(run.ids(split))} images, {how}{stream.backend}")
+    path, classes = functools.partial(run.layout.cam, split), len(run.source.classes)
+    load = CamJobs(run.source.image, path, energies, classes)
     refused: list[Refused] = []
     buckets = buckets_of(run, own) if stream.backend == "jax" else []
     results = stream.refine(load, todo, buckets)
-    sound = without_refused(results, refused, lambda text: run.say(f"crf: {text}"))
-    write = functools.partial(_write, run, split, alphas)
-    rate = write_results("crf", len(own), len(own) - len(todo), sound, write)
+    sound = without_refused(results, refused, lambda text: run.say(f"{stage}: {text}"))
+    rate = write_results(stage, len(own), len(own) - len(todo), sound, write)
     run.say(f"{name}: {rate:.1f} images/s, {stream.program.compiled} compiled program(s)")
     if refused:
         raise RunError(refusal(name, refused, len(own)))
@@ -78,11 +104,11 @@ def eval_crf(run: Run) -> None:
         _evaluate(run, alpha)
 
 
-def stream_settings(config: ConfigDict) -> StreamSettings:
-    """Section `crf` of the configuration."""
+def stream_settings(config: ConfigDict, settings: CrfSettings) -> StreamSettings:
+    """How section `crf` of the configuration has CRFs computed."""
     section = config.crf
     return StreamSettings(
-        crf=crf_settings(config),
+        crf=settings,
         backend=section.backend,
         batch_size=section.batch_size,
         workers=section.workers,

@@ -1,6 +1,5 @@
 """A dense CRF on a segmentation network's probabilities, the second part of stage `infer_seg`."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,7 +40,7 @@ def refine_labels(run: Run, own: Sequence[str], made: Mapping[str, Any]) -> None
     name = f"infer_seg {split_name(split)}"
     if not todo:
         return run.say(f"{name}: CRF done already")
-    stream = CrfStream(dataclasses.replace(stream_settings(run.config), crf=asked.crf), run.local_mesh)
+    stream = CrfStream(stream_settings(run.config, asked.crf), run.local_mesh)
     run.say(f"{name}: CRF, {crf}, {stream.backend}")
     load = LogitJobs(
         run.source.image,

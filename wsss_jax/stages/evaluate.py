@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from wsss_jax.config import value_of
 from wsss_jax.data.class_maps import ClassMaps, read_maps
 from wsss_jax.data.lists import sha256
 from wsss_jax.data.pool import map_ordered
@@ -43,7 +44,7 @@ def sweep_split(
       settings_file: what the maps were made with.
       read: gives the maps of an image of a size; called from several threads.
     """
-    sweep, settings = new_sweep(run, section), run.config[section]
+    sweep, settings = new_sweep(run, section), value_of(run.config, section)
     for image_id, maps, mask in with_masks(run, stage, read):
         sweep.add(maps, mask, image_id=image_id)
     metrics = summarise(
@@ -98,7 +99,7 @@ def write_metrics(run: Run, stage: str, metrics: dict[str, Any]) -> None:
 
 def new_sweep(run: Run, section: str = "eval") -> ThresholdSweep:
     """An empty sweep over the thresholds of a section of the configuration, and its fixed one."""
-    settings = run.config[section]
+    settings = value_of(run.config, section)
     thresholds = {round(t, 6) for t in (*settings.thresholds, settings.fixed_threshold)}
     return ThresholdSweep(num_classes=len(run.source.classes), thresholds=sorted(thresholds))
 

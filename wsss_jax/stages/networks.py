@@ -141,7 +141,7 @@ def load_variables(
         )
     if network.with_background and _is_ordinary(variables):
         variables = add_background(variables)
-    missing = (head for head in network.heads if head not in variables["params"])
+    missing = (head for head in network.heads if all(head not in each for each in variables.values()))
     # Of the heads to start fresh some may be another network's of the run: the classifier's, AffinityNet's.
     heads = {*(set(run.config.model.fresh_heads) & set(network.heads)), *missing}
     if heads and not complete:
@@ -172,7 +172,7 @@ def _without(variables: Variables, modules: Collection[str]) -> Variables:
 def _start(run: Run, network: Any) -> dict[str, Any]:
     start = run.config.init_from
     if start == "scratch":
-        return _from_scratch(run, network)
+        return from_scratch(run, network)
     if start == "classifier":
         return load_variables(run, classifier_path(run), network, ignore=other_heads(network))
     if not epath.Path(start).expanduser().exists():
@@ -183,7 +183,7 @@ def _start(run: Run, network: Any) -> dict[str, Any]:
     return load_variables(run, start, network, ignore=other_heads(network))
 
 
-def _from_scratch(run: Run, network: Any) -> dict[str, Any]:
+def from_scratch(run: Run, network: Any) -> dict[str, Any]:
     """Fresh weights, with batch norms measured on the first training images."""
     config = run.config
     sample = ClassificationSample(run.source, recipe(config))

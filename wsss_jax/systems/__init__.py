@@ -13,12 +13,14 @@ SYSTEMS = Registry(
         "wave_cam": "wsss_jax.systems.wave_cam.system:SYSTEM",
         "seam": "wsss_jax.systems.seam.system:SYSTEM",
         "affinity": "wsss_jax.systems.affinity.system:SYSTEM",
+        "irn": "wsss_jax.systems.irn.system:SYSTEM",
         "deeplab_v2": "wsss_jax.systems.deeplab_v2.system:SYSTEM",
     },
     refinements={
         "none": (),
         "crf": "wsss_jax.stages.crf:REFINEMENT",
         "random_walk": "wsss_jax.systems.affinity.system:REFINEMENT",
+        "irn": "wsss_jax.systems.irn.system:REFINEMENT",
     },
     following="wsss_jax.stages.segmentation:STAGES",
 )

@@ -35,6 +35,8 @@ _LEAVES: dict[str, tuple[tuple[str, str | None, str, tuple[int, ...] | None], ..
         ("running_var", "batch_stats", "var", None),
         ("num_batches_tracked", None, "", None),
     ),
+    "group_norm": (("weight", "params", "scale", None), ("bias", "params", "bias", None)),
+    "mean_shift": (("running_mean", "batch_stats", "mean", None),),
 }
 _RESNET38_BLOCK = re.compile(r"(?:^|[./])b([2-5])_(\d+)[./]")
 _RESNET50_BLOCK = re.compile(r"(?:^|[./])layer([1-4])[._](\d+)[./]")
@@ -275,6 +277,35 @@ def _deeplabv2(name: str) -> Network:
     return Network(name, head, _caffe_trunk, prefix="base.", blocks=RESNET101_BLOCKS)
 
 
+def _irn(name: str) -> Network:
+    """IRN: boundaries, `fc_edge`, and displacements, `fc_dp`. Its training program also saves what it has
+    computed of paths."""
+    head = [Module("mean_shift", "mean_shift", "mean_shift")]
+    for branch, units in (("fc_edge", 5), ("fc_dp", 7)):
+        for i in range(1, units + 1):
+            head.append(Module(f"{branch}{i}.0", f"{branch}{i}/conv", "conv"))
+            head.append(Module(f"{branch}{i}.1", f"{branch}{i}/norm", "group_norm"))
+        if branch == "fc_edge":
+            head.append(Module("fc_edge6", "fc_edge6", "conv_bias"))
+    head.append(Module("fc_dp7.3", "fc_dp7_field", "conv"))
+    again = [(f"edge_layers.{i}", f"fc_edge{i + 1}") for i in range(6)]
+    again += [(f"dp_layers.{i}", f"fc_dp{i + 1}") for i in range(7)]
+    return Network(
+        name,
+        tuple(head),
+        _resnet50_trunk,
+        prefix="resnet50.",
+        blocks=RESNET50_BLOCKS,
+        aliases=(
+            *_stages(("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)),
+            *again,
+            ("fc_dp7.4", "mean_shift"),
+            ("dp_layers.6.4", "mean_shift"),
+        ),
+        derived=("path_indices", "disp_target"),
+    )
+
+
 # Where two networks have the same tensors, the first is the one that is detected.
 NETWORKS: dict[str, Network] = {
     entry.name: entry
@@ -295,5 +326,6 @@ NETWORKS: dict[str, Network] = {
         _resnet50_cam("wavecam_net", "classifier", "bg"),
         Network("wavecam_predictor", _wavecam_predictor(), blocks=(0, 0, 0, 0)),
         _deeplabv2("deeplabv2_resnet101"),
+        _irn("irn"),
     )
 }

@@ -23,6 +23,7 @@ from wsss_jax.refinement.walker import Walker, WalkInput
 from wsss_jax.sharding import data_mesh
 from wsss_jax.systems.affinity.network import AffinityNet
 from wsss_jax.systems.affinity.task import Affinity, pair_labels, pair_terms
+from wsss_jax.systems.affinity.walk import AffinityWalk
 from wsss_jax.task import Outcome
 from wsss_jax.training.initial import variable_shapes
 from wsss_jax.training.step import merge, partition
@@ -151,7 +152,8 @@ def test_the_walk_from_picture_to_labels_is_psas(golden, method, bucket):
     variables = golden_variables("dev", "resnet38_aff")
     settings = WalkSettings(beta=8, logt=8, method=method)
     plan = InferenceSettings(scales=(1.0,), flip=False, class_filter="given", batch_size=1, max_buckets=1)
-    walker = Walker(AffinityNet(), 5, settings, data_mesh(jax.devices()[:1]), plan)
+    walk = AffinityWalk(network=AffinityNet(), radius=5, settings=settings)
+    walker = Walker(walk, data_mesh(jax.devices()[:1]), plan)
     cams = ClassMaps(golden["rw_classes"].astype(np.int32), golden["rw_cams"])
     item = WalkInput("a", golden["rw_image"], walk_seeds(cams, 16, 8))
     (propagated,) = next(walker.walk(variables, [PlannedBatch(bucket, ("a",))], lambda _: item, 1))

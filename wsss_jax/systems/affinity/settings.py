@@ -4,15 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsss_jax.errors import ConfigError
-from wsss_jax.settings import NOT_NEGATIVE, POSITIVE, Section, Setting, numbers, one_of, rising
-
-
-def _check_source(flat: Mapping[str, Any]) -> None:
-    if (flat["method"] == "affinity") != bool(flat["cams_from"]):
-        raise ConfigError(
-            f"config.cams_from={flat['cams_from']!r}: the method affinity, and no other, needs the folder of "
-            "the run whose CAMs it refines; others refine their own, with --config.refinement=random_walk"
-        )
+from wsss_jax.refinement.settings import walk_section
+from wsss_jax.settings import POSITIVE, Section, Setting
 
 
 def _check(flat: Mapping[str, Any]) -> None:
@@ -32,15 +25,7 @@ def _check(flat: Mapping[str, Any]) -> None:
         )
 
 
-_RISING = numbers("one or more rising shares of 0..1", rising)
-_LEVELS = tuple(i / 100 for i in range(10, 92, 2))
 SECTIONS = (
-    Section(
-        "",
-        "",
-        check=_check_source,
-        cams_from=Setting("", "Method `affinity`: the folder of the run whose CAMs are refined"),
-    ),
     Section(
         "affinity",
         "AffinityNet, with psa's values",
@@ -56,18 +41,14 @@ SECTIONS = (
         learning_rate=Setting(0.1, "Of pretrained weights; momentum, decay: see `optimizer`", POSITIVE),
         new_layers=Setting(10.0, "Times the learning rate, of weights that start fresh"),
     ),
-    Section(
+    walk_section(
         "walk",
         "Random walk along affinities, with psa's values; see [refinement.md](refinement.md)",
-        free=True,
+        beta=8.0,
+        level="Share against background",
+        fixed_threshold=0.5,
+        thresholds=tuple(i / 100 for i in range(10, 92, 2)),
         alpha=Setting(16.0, "The background's score is (1 - max CAM)^alpha", POSITIVE),
-        beta=Setting(8.0, "Power of the affinities", POSITIVE),
-        logt=Setting(8, "2^logt steps"),
         checkpoint=Setting("", "AffinityNet's: '' what `train_affinity` makes, or a path"),
-        method=Setting("chebyshev", "Few terms, or each step", one_of("chebyshev", "stencil")),
-        batch_size=Setting(8, "Images per batch over all devices of a host", POSITIVE),
-        fixed_threshold=Setting(0.5, "Share against background from which masks show a class", NOT_NEGATIVE),
-        thresholds=Setting(_LEVELS, "Shares of the curve", _RISING),
-        threshold_from=Setting("", "Metrics JSON of another split, whose best one is applied to this split"),
     ),
 )

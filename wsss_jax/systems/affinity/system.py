@@ -3,12 +3,12 @@ of any system's own."""
 
 from wsss_jax.runs.context import System
 from wsss_jax.stages.crf import CRF, EVAL_CRF
+from wsss_jax.stages.eval_pseudo import EVAL_PSEUDO
 from wsss_jax.stages.evaluate import EVAL_CAM
 from wsss_jax.stages.report import REPORT
-from wsss_jax.systems.affinity.eval_pseudo import EVAL_PSEUDO
 from wsss_jax.systems.affinity.make import affinity_net
-from wsss_jax.systems.affinity.random_walk import RANDOM_WALK
 from wsss_jax.systems.affinity.train import TRAIN_AFFINITY
+from wsss_jax.systems.affinity.walk import RANDOM_WALK
 
 SYSTEM = System(
     name="affinity",

@@ -1,75 +1,38 @@
 """Stage `train_affinity`: AffinityNet on the CRF scores of the images whose CAMs are to be refined."""
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-
-from wsss_jax.data.lists import sha256, split_name
-from wsss_jax.data.loader import steps_per_epoch
 from wsss_jax.errors import ConfigError, RunError
 from wsss_jax.files import is_whole
-from wsss_jax.runs.context import INFER_SPLIT, Facts, Run, Stage, require_cams
-from wsss_jax.runs.provenance import FILE, read_provenance, record_provenance
-from wsss_jax.runs.space import checkpoint_bytes
-from wsss_jax.sharding import check_batch_size
-from wsss_jax.stages.networks import classifier_path, load_variables, other_heads, step_folder
+from wsss_jax.runs.context import Run, require_cams
+from wsss_jax.runs.provenance import read_provenance
+from wsss_jax.stages.networks import classifier_path, load_variables, other_heads
+from wsss_jax.stages.refiner import Lesson, Refiner
 from wsss_jax.stages.samples import recipe
-from wsss_jax.stages.train import Training, check_logging, describe, psa_optimizer, run_training
+from wsss_jax.stages.train import psa_optimizer
 from wsss_jax.systems.affinity.labels import AffinitySample
 from wsss_jax.systems.affinity.make import affinity_net
 from wsss_jax.systems.affinity.pairs import check_pairs
 from wsss_jax.systems.affinity.task import Affinity
 from wsss_jax.task import Variables
-from wsss_jax.training.checkpoints import Restored, digest, read_meta, restore, steps
-from wsss_jax.training.loop import Plan
-from wsss_jax.training.metrics import log_interval
-
-_LOGS = "affinity"  # folder in logs/
+from wsss_jax.training.checkpoints import Restored, steps
 
 
-def train_affinity(run: Run) -> None:
-    """Trains or goes on training, unless `walk.checkpoint` names weights.
+def lesson(run: Run, ids: tuple[str, ...]) -> Lesson:
+    """What AffinityNet learns from.
 
     Raises:
       RunError: CRF scores are missing, or have nothing to teach.
-      ConfigError: batches cannot be divided among the devices, or `affinity.init_from` means nothing.
     """
     config, settings = run.config, run.config.affinity
-    if config.walk.checkpoint:
-        return run.say(f"train_affinity: {config.walk.checkpoint}")
-    parts = (config.accumulation, jax.device_count(), jax.process_count())
-    check_batch_size(settings.batch_size, *parts, key="affinity.batch_size")
-    ids = run.ids(config.dataset.infer_split)
     method, sample = affinity_net(config), affinity_sample(run, ids)
     check_pairs(sample, ids, settings.radius)
-    record_provenance(run.layout.checkpoints(method.name), _provenance(run, ids), "AffinityNet's checkpoints")
-    per_epoch = steps_per_epoch(len(ids), settings.batch_size)
-    plan = Plan(
-        batch_size=settings.batch_size,
-        accumulation=config.accumulation,
-        steps_per_epoch=per_epoch,
-        total_steps=per_epoch * settings.total_epochs,
-        seed=config.seed,
-        log_every=log_interval(config.log.every_steps, per_epoch * settings.total_epochs),
-        save_every=config.checkpoint.every_steps,
-        stage="train_affinity",
-        rate_key="affinity.learning_rate",
-        meta={**describe(run, method), "refines": True},
-    )
-    run_training(
-        run,
-        Training(
-            task=method,
-            ids=ids,
-            sample=sample,
-            plan=plan,
-            optimizer=psa_optimizer(config, settings.learning_rate, settings.new_layers, plan.total_steps),
-            logs=run.layout.logs / _LOGS,
-            start=lambda restored: _initial(run, method, restored),
-        ),
+    return Lesson(
+        sample=sample,
+        made_of=_made_of(run),
+        optimizer=lambda total: psa_optimizer(config, settings.learning_rate, settings.new_layers, total),
+        start=lambda restored: _initial(run, method, restored),
     )
 
 
@@ -97,51 +60,14 @@ def affinity_sample(run: Run, ids: Sequence[str]) -> AffinitySample:
     )
 
 
-def affinity_variables(run: Run, method: Affinity) -> tuple[Variables, dict[str, Any]]:
-    """AffinityNet's weights for the walk, and what is known of them.
-
-    That is `weights_sha256`, and `trained_on` with the name and the hash of the list of images, which is
-    empty where the weights do not tell, such as those of psa's program.
-
-    Raises:
-      RunError: none are trained yet.
-      CheckpointError: they are damaged or of another network.
-    """
-    if run.config.walk.checkpoint:
-        place = run.config.walk.checkpoint
-        variables = load_variables(run, place, method.network, complete=True)
-        return variables, {"weights_sha256": digest(variables), **_trained_on(place)}
-    folder = run.layout.checkpoints(method.name)
-    saved = steps(folder)
-    if not saved:
-        raise RunError(f"{folder}: AffinityNet is not trained yet; run the stage train_affinity first")
-    restored = restore(folder / str(saved[-1]))
-    run.say(f"weights: affinity of step {restored.step} ({restored.meta['epochs']:g} epochs)")
-    known = {"weights_sha256": restored.meta["digest"]["variables"], **_trained_on(folder)}
-    return restored.variables, known
-
-
-def _trained_on(place: str | Path) -> dict[str, Any]:
-    """Which images weights were trained on, if they are of a run of this program."""
-    split = images = None
-    path = Path(place).expanduser()
-    if path.is_dir():
-        step = step_folder(path)
-        split = json.loads(read_meta(step).get("config", "{}")).get("dataset", {}).get("infer_split")
-        folder = Path(step.parent)
-        images = read_provenance(folder)["list_sha256"] if (folder / FILE).exists() else None
-    known = {"AffinityNet": {"split": split_name(split), "list_sha256": images}} if split else {}
-    return {"trained_on": known}
-
-
-def _provenance(run: Run, ids: Sequence[str]) -> dict[str, Any]:
+def _made_of(run: Run) -> dict[str, Any]:
     """What AffinityNet is trained with; section `affinity` may change between runs of other stages."""
     split, settings = run.config.dataset.infer_split, run.config.affinity
     low, high = (
         read_provenance(run.layout.crfs(split, alpha)) for alpha in (settings.alpha_low, settings.alpha_high)
     )
     crf = {"cam_weights_sha256": low["weights_sha256"], "crf_low": low["crf"], "crf_high": high["crf"]}
-    return {"list_sha256": sha256(ids), **crf, **settings.to_dict()}
+    return {**crf, **settings.to_dict()}
 
 
 def _initial(run: Run, method: Affinity, restored: Restored | None) -> Variables:
@@ -170,29 +96,12 @@ def _cam_network(run: Run, choice: str) -> str:
     return str(trained) if choice == "trained" and steps(trained) else classifier_path(run)
 
 
-def weights(run: Run) -> dict[str, str]:
-    """Its own, which make training needless, or where it starts, unless it goes on."""
-    config = run.config
-    if config.walk.checkpoint or steps(run.layout.checkpoints(affinity_net(config).name)):
-        return {"walk.checkpoint": config.walk.checkpoint}
-    return {"affinity.init_from": config.affinity.init_from}
-
-
-def room(run: Run, facts: Mapping[str, Facts]) -> dict[str, int]:
-    """Bytes of the checkpoints that are not there yet."""
-    method = affinity_net(run.config)
-    folder = run.layout.checkpoints(method.name)
-    return {"checkpoints": 0 if run.config.walk.checkpoint else checkpoint_bytes(folder, method.network)}
-
-
-TRAIN_AFFINITY = Stage(
-    name="train_affinity",
-    function=train_affinity,
-    reads=lambda config: (INFER_SPLIT,),
-    weights=weights,
-    room=room,
-    check=check_logging,
-    all_hosts=True,
-    refinement="random_walk",
-    training=("AffinityNet", _LOGS),
+REFINER = Refiner(
+    title="AffinityNet",
+    stage="train_affinity",
+    section="affinity",
+    checkpoint="walk.checkpoint",
+    make=affinity_net,
+    lesson=lesson,
 )
+TRAIN_AFFINITY = REFINER.declared()
