@@ -52,7 +52,7 @@ MISTAKES = [
     (["--config=cam_shapes", "--config.batch_sise=3"], ["did you mean --config.batch_size?"]),
     (
         ["--config", "configs/cam_shapes.py", "--config.flop=1"],
-        ["did you mean --config.augment.flip or --config.cam.flip?"],
+        ["did you mean --config.augment.flip or --config.cam.flip or --config.segmentation.flip?"],
     ),
 ]
 
