@@ -169,9 +169,10 @@ def test_share_and_mean_are_wavecams():
     assert fixed["miou"] / 100 == pytest.approx(float(golden["voc_wavecam_cam_miou"]), rel=1e-6)
 
 
-def test_pseudo_masks_are_cut_at_a_share():
-    line = describe(summarise(small_sweep(), 0.2, provenance=provenance(stage="eval_pseudo")))
-    assert "mIoU 12.50 at share 0.2 (fixed), 50.00 at 0.4 (oracle)" in line and "background score" not in line
+def test_maps_say_what_their_thresholds_are():
+    line = describe(summarise(small_sweep(), 0.2, provenance=provenance(level="relative score")))
+    assert "mIoU 12.50 at relative score 0.2 (fixed), 50.00 at 0.4 (oracle)" in line
+    assert "background score" not in line
 
 
 @pytest.mark.parametrize("absent_classes", ["zero", "ignore", "truth"])
