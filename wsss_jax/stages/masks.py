@@ -26,7 +26,7 @@ def training_masks(run: Run) -> tuple[Masks, tuple[str, ...]]:
             raise ConfigError(f"config.masks={run.config.masks!r}: there is no such folder")
     elif not folder.is_dir():
         raise RunError(
-            f"{folder}: there are no pseudo masks of {split}; run a --config.refinement that ends with pseudo "
-            "masks, or name a folder of masks (--config.masks)"
+            f"{folder}: there are no pseudo masks of {split}; make them by a --config.refinement "
+            "that ends with them, or name a folder of masks (--config.masks)"
         )
     return Masks(run.source, folder), run.ids(split)
