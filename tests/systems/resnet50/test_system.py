@@ -46,5 +46,5 @@ def test_a_bare_classifier_makes_maps(tmp_path):
 def test_one_of_wave_cams_two_networks_makes_none(tmp_path):
     method = make("wave_cam", augment={"crop": 64})
     tree = narrow_variables(method)["wavecam_net"]
-    with pytest.raises(CheckpointError, match="wavecam_net makes no class activation maps; networks that do"):
+    with pytest.raises(CheckpointError, match="wavecam_net makes no maps of classes; networks that do"):
         CamModel.load(write(tmp_path, tree, "wavecam_net"), class_names=["u", "v", "w"])
