@@ -86,11 +86,11 @@ def test_unusable_values(key, value, message):
 # What could be changed in a run's folder when each part came to declare its own: whole sections, and keys.
 FREE_SECTIONS = (
     "cam.", "infer_cam.", "eval.", "crf.", "affinity.", "walk.", "loader.", "log.", "report.", "checkpoint.",
-    "segmentation.", "deeplab_v2.",
+    "segmentation.", "deeplab_v2.", "irn.",
 )  # fmt: skip
 FREE_KEYS = (
     "refinement", "compilation_cache", "cpu_keep_memory", "distributed", "dataset.root",
-    "dataset.infer_split", "dataset.eval_split", "dataset.seg_split", "masks", "sc_cam.maps",
+    "dataset.infer_split", "dataset.eval_split", "dataset.seg_split", "masks", "sc_cam.maps", "wave_cam.maps",
 )  # fmt: skip
 
 
